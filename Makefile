@@ -1,0 +1,77 @@
+# Everything a developer runs. `make help` lists it.
+#
+# The virtual environment is .venv, made from requirements/dev.txt when that file changes. Tools are called as
+# `python -m ...`, never by their scripts, whose first lines hold the path of the folder they were installed in.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.stamp
+LINTED := operator examples tests $(wildcard bench)
+
+export PYTHONPATH := operator:examples
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help dev fmt lint types house test test-unit verify manifests demo run soak bench-latency requirements
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+dev: $(STAMP) ## make the virtual environment
+
+$(STAMP): requirements/dev.txt
+	@echo "making $(VENV) with the pinned requirements, about a minute"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+fmt: $(STAMP) ## format the code and mend what can be mended
+	@$(PY) -m ruff check --quiet --fix-only $(LINTED)
+	@$(PY) -m ruff format $(LINTED)
+
+lint: $(STAMP) ## check style, format and the walls between layers
+	@$(PY) -m ruff check $(LINTED)
+	@$(PY) -m ruff format --check $(LINTED)
+	@$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+
+types: $(STAMP) ## check the types, strictly
+	@$(PY) -m mypy
+
+house: $(STAMP) ## check the house rules
+	@$(PY) -m pytest -q tests/test_house.py
+
+test: lint types house ## everything CI checks: lint, types, house rules, then all tests but the soak
+	@$(PY) -m pytest -m "not soak"
+
+test-unit: $(STAMP) ## the pure tests only: no database, no API server, seconds
+	@$(PY) -m pytest -m "not real and not cluster and not crash and not soak"
+
+verify: $(STAMP) ## fail when crds/ or the chart's copy differ from what the types generate
+	@$(PY) -m vectorops manifests --check
+	@new=$$(git ls-files --others --exclude-standard -- crds charts 2>/dev/null); \
+	test -z "$$new" || { echo "generated, but not in git yet:"; echo "$$new"; exit 1; }
+
+manifests: $(STAMP) ## generate crds/, RBAC and the chart's copy from the types
+	@$(PY) -m vectorops manifests
+
+demo: $(STAMP) ## show the operator at work on a local stand; KEEP=1 leaves it running
+	@KEEP="$(KEEP)" $(PY) -m stand.demo
+
+run: $(STAMP) ## run the operator against the current kubeconfig
+	@$(PY) -m vectorops run
+
+soak: $(STAMP) ## the long tests: hours of faults and restarts
+	@$(PY) -m pytest -m soak --timeout=0
+
+bench-latency: $(STAMP) ## measure spec edit to status on a real API server
+	@$(PY) bench/latency.py
+
+requirements: $(STAMP) ## compile requirements/*.in, some minutes; UPGRADE=1 takes newer versions
+	@for file in runtime dev go; do \
+	  echo "compiling requirements/$$file.txt"; \
+	  CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
+	    --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    $(if $(UPGRADE),--upgrade) --output-file requirements/$$file.txt requirements/$$file.in || exit 1; \
+	done

@@ -1,0 +1,221 @@
+"""`make demo`: the main job, on real parts, in front of your eyes.
+
+Three thousand real products get real embeddings, an index is built and rebuilt while searches go on, and everything
+shown is what `kubectl get` shows. Ends with a table and exit code 0; a promise that does not hold ends it with 1.
+`KEEP=1` keeps everything running afterwards, until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stand.embed import embed_query, vector_literal
+from stand.process import exit_on_sigterm
+from stand.searcher import Searcher
+from stand.shop import fill_noisy_copy
+from stand.world import NAMESPACE, ROOT, World
+
+PRODUCTS: Final = 3_000
+NOISY: Final = 30_000
+QUESTION: Final = "something to keep coffee hot"
+LOOK_SECONDS: Final = 0.5
+PLAIN_SECONDS: Final = 5.0  # a plain log repeats the screen no more often than this
+EXAMPLES: Final = ROOT / "examples"
+
+
+class Disappointed(RuntimeError):
+    """A promise did not hold; the message says which and what was seen."""
+
+
+@dataclass
+class Story:
+    """What was seen, for the table at the end."""
+
+    world: World
+    console: Console
+    started: float = field(default_factory=time.monotonic)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """One line of the story."""
+        self.console.print(f"[bold]{time.monotonic() - self.started:5.0f} s[/bold]  {text}", highlight=False)
+
+    def note(self, what: str, seen: str) -> None:
+        """One row of the table at the end."""
+        self.rows.append((what, seen))
+
+    def watch(self, what: str, done: Callable[[], bool], timeout: float, resources: str = "vst,vidx,vfill") -> None:
+        """Show `kubectl get` until `done`; raises Disappointed after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        shown, shown_at = "", 0.0
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+            while not done():
+                if time.monotonic() > deadline:
+                    raise Disappointed(f"{what}: not seen within {timeout:.0f} s\n{self.world.kubectl('get', resources)}")
+                screen = self.world.kubectl("get", resources)
+                if self.console.is_terminal:
+                    live.update(Text(screen), refresh=True)
+                elif screen != shown and time.monotonic() - shown_at >= PLAIN_SECONDS:
+                    self.console.print(Text(screen))
+                    shown, shown_at = screen, time.monotonic()
+                time.sleep(LOOK_SECONDS)
+        self.console.print(Text(self.world.kubectl("get", resources)))
+
+    def field(self, resource: str, path: str) -> str:
+        """One field of an object, by JSONPath; empty where there is none."""
+        return self.world.kubectl("get", resource, f"-ojsonpath={{{path}}}")
+
+    def reason(self, resource: str, condition: str) -> str:
+        """The reason of a condition."""
+        return self.field(resource, f'.status.conditions[?(@.type=="{condition}")].reason')
+
+    def status(self, resource: str, condition: str) -> str:
+        """The status of a condition."""
+        return self.field(resource, f'.status.conditions[?(@.type=="{condition}")].status')
+
+    def apply(self, *files: str) -> None:
+        """kubectl apply of example files."""
+        for name in files:
+            self.say(f"kubectl apply -f examples/{name}")
+            self.world.kubectl("apply", "-f", str(EXAMPLES / name))
+
+
+def backfill(story: Story) -> None:
+    """From no embedding to all of them, and the store's coverage from Critical to Healthy."""
+    story.apply("vectorstore.yaml")
+    story.watch("low coverage", lambda: story.reason("vst/shop", "CoverageHealthy") == "Critical", 60)
+    story.note("coverage before", "Critical")
+    began = time.monotonic()
+    story.apply("embeddingbackfill.yaml", "vectorindex.yaml")
+    story.watch("the backfill", lambda: story.status("vfill/products", "Complete") == "True", 600)
+    took = time.monotonic() - began
+    done, cost = story.field("vfill/products", ".status.rows.done"), story.field("vfill/products", ".status.cost.usd")
+    story.note("embedded", f"{done} products in {took:.0f} s, {cost} USD at the store's price")
+    story.watch("coverage", lambda: story.reason("vst/shop", "CoverageHealthy") == "Healthy", 60)
+    story.note("coverage after", "Healthy")
+    story.watch("the index", lambda: story.status("vidx/products", "Ready") == "True", 120)
+
+
+def search(story: Story) -> None:
+    """A question in plain words finds the thermos."""
+    vector = asyncio.run(embed_query(story.world.embeddings.base_url, QUESTION))
+    found = asyncio.run(_nearest(story.world.shop.api_dsn, vector_literal(vector)))
+    story.say(f'"{QUESTION}" finds: {", ".join(found[:5])}')
+    if not any("thermos" in title.lower() for title in found):
+        raise Disappointed(f'"{QUESTION}" found no thermos but {found}')
+    story.note(f'"{QUESTION}"', next(t for t in found if "thermos" in t.lower()))
+
+
+async def _nearest(dsn: str, vector: str) -> list[str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT title FROM find_similar_products($1::text::vector, 0.5, 10, NULL, NULL, NULL)", vector
+        )
+        return [row["title"] for row in rows]
+    finally:
+        await connection.close()
+
+
+def second_index(story: Story) -> None:
+    """An index on 30,000 vectors, whose PROGRESS and ETA are seen to move."""
+    count = asyncio.run(fill_noisy_copy(story.world.shop.operator_dsn, NOISY))
+    story.say(f"product_vectors holds {count} vectors: the real ones, with noise")
+    began = time.monotonic()
+    story.apply("demo/product-vectors.yaml")
+    seen: list[tuple[str, str]] = []
+
+    def built() -> bool:
+        progress = story.field("vidx/product-vectors", ".status.progress.summary")
+        eta = story.field("vidx/product-vectors", ".status.progress.eta")
+        if progress and (progress, eta) not in seen:
+            seen.append((progress, eta))
+        return story.status("vidx/product-vectors", "Ready") == "True"
+
+    story.watch("the second index", built, 600, "vidx")
+    if len({progress for progress, _ in seen}) < 2:
+        raise Disappointed(f"PROGRESS was not seen to move: {seen}")
+    story.note("index on 30,000 vectors", f"{time.monotonic() - began:.0f} s")
+    story.note("PROGRESS and ETA seen", "  ".join(f"{p} {e}".strip() for p, e in seen[-6:]))
+
+
+def rebuild(story: Story) -> None:
+    """A changed parameter rebuilds the index while searches go on."""
+    vector = vector_literal(asyncio.run(embed_query(story.world.embeddings.base_url, QUESTION)))
+    with Searcher(story.world.shop.api_dsn, vector) as searcher:
+        before = story.field("vidx/products", ".status.index.definition")
+        patch = '{"spec":{"hnsw":{"m":32,"efConstruction":128}}}'
+        story.say(f"kubectl patch vidx/products --type=merge -p '{patch}'")
+        story.world.kubectl("patch", "vidx/products", "--type=merge", "-p", patch)
+
+        def rebuilt() -> bool:
+            definition = story.field("vidx/products", ".status.index.definition")
+            settled = not story.status("vidx/products", "Rebuilding") == "True"
+            return definition != before and "32" in definition and settled
+
+        story.watch("the rebuild", rebuilt, 300, "vidx")
+    searcher.check()
+    story.note("rebuild m 24 -> 32", f"{searcher.searches} searches meanwhile, {searcher.errors} errors")
+    story.note("searches without a valid index", str(searcher.unindexed))
+
+
+def tell(story: Story) -> None:
+    """The table at the end."""
+    table = Table(show_header=False, title=f"vectorops demo, {time.monotonic() - story.started:.0f} s")
+    for what, seen in story.rows:
+        table.add_row(what, seen)
+    story.console.print(table)
+
+
+def main() -> int:
+    """Run the story. Returns the exit code."""
+    exit_on_sigterm()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="vectorops-demo-") as directory:
+        console.print("bringing the stand up: Kubernetes API, Postgres, embedding server, operator")
+        with World(Path(directory), products=PRODUCTS, operator_env={"VECTOROPS_STATUS_PERIOD_SECONDS": "1"}) as world:
+            story = Story(world, console, started=began)
+            story.say("the stand is up")
+            try:
+                for chapter in (backfill, search, second_index, rebuild):
+                    chapter(story)
+            except Disappointed as error:
+                console.print(Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator.process.log_tail(30)}"))
+                return 1
+            tell(story)
+            if os.environ.get("KEEP"):
+                keep(console, world)
+    console.print("everything was taken down")
+    return 0
+
+
+def keep(console: Console, world: World) -> None:
+    """Leave everything running until Ctrl-C."""
+    console.print("kept, until Ctrl-C:")
+    for name, where in world.places():
+        console.print(Text(f"{name:15} {where}"))
+    console.print(Text(f"try: kubectl get vst,vidx,vfill -n {NAMESPACE}"))
+    signal.pause()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("taken down")

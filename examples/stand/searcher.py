@@ -1,0 +1,73 @@
+"""Searches in the background, as the shop's service would send them, counting what goes wrong.
+
+Every search goes through `find_similar_products` over a connection of its own; every tenth asks the catalogue whether
+a valid vector index of the table exists at that moment. Used while an index is rebuilt, by the demo and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+
+SEARCH: Final = "SELECT id FROM find_similar_products($1::text::vector, 0.1, 10, NULL, NULL, NULL)"
+INDEXED: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+    WHERE i.indrelid = 'products'::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat')
+)
+"""
+PAUSE_SECONDS: Final = 0.01  # about a hundred searches a second at the most: load, not a flood
+
+
+class Searcher:
+    """A thread that searches until it is stopped."""
+
+    def __init__(self, dsn: str, vector: str) -> None:
+        """`vector` in pgvector's text form."""
+        self._dsn, self._vector = dsn, vector
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._search()), name="searcher", daemon=True)
+        self.searches = self.errors = self.empty = self.unindexed = 0
+        self.first_error = ""
+
+    def __enter__(self) -> Self:
+        """Start searching."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop searching."""
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def check(self) -> None:
+        """Raise AssertionError where a search failed, found nothing, or met a table without a valid index."""
+        problems = f"{self.errors} errors ({self.first_error}), {self.empty} empty, {self.unindexed} without an index"
+        if not self.searches or self.errors or self.empty or self.unindexed:
+            raise AssertionError(f"of {self.searches} searches: {problems}")
+
+    async def _search(self) -> None:
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            while not self._stop.is_set():
+                await self._once(connection)
+                await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            await connection.close()
+
+    async def _once(self, connection: asyncpg.Connection) -> None:
+        self.searches += 1
+        try:
+            rows = await connection.fetch(SEARCH, self._vector)
+            self.empty += not rows
+            if self.searches % 10 == 1:
+                self.unindexed += not await connection.fetchval(INDEXED)
+        except asyncpg.PostgresError as error:
+            self.errors += 1
+            self.first_error = self.first_error or type(error).__name__

@@ -1,0 +1,152 @@
+"""The whole stand: a Kubernetes API, Postgres with the shop, an embedding server, and the operator under its own rights.
+
+`with World(directory) as world:` brings it up and takes all of it down, also after Ctrl-C or a failure. `python -m
+stand` does the same by hand and waits. Refused here: the story that the demo tells, and faults (tests make those).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from stand.cluster import Cluster, start_cluster
+from stand.embedding_server import EmbeddingServer
+from stand.postgres import Postgres
+from stand.process import Process, free_port
+from stand.shop import Shop, create_shop
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SYSTEM_NAMESPACE: Final = "vectorops-system"
+SERVICE_ACCOUNT: Final = "vectorops"
+NAMESPACE: Final = "shop"
+READY_SECONDS: Final = 60.0
+
+
+class OperatorProcess:
+    """`vectorops run` as a process of its own, which knows nothing but its kubeconfig and its environment."""
+
+    def __init__(
+        self, kubeconfig: Path, log: Path, *, env: Mapping[str, str] | None = None, argv: tuple[str, ...] = ()
+    ) -> None:
+        """`argv` replaces `python -m vectorops run`, for tests that start it in their own way."""
+        self.port = free_port()
+        settings = {
+            "KUBECONFIG": str(kubeconfig),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "operator"), os.environ.get("PYTHONPATH", "")]),
+            "VECTOROPS_HTTP_PORT": str(self.port),
+            "VECTOROPS_HTTP_HOST": "127.0.0.1",
+            "VECTOROPS_LOG_FORMAT": "text",
+            "NO_COLOR": "1",
+        }
+        command = argv or (sys.executable, "-m", "vectorops", "run")
+        self.log = log
+        self.process = Process("operator", command, log=log, env={**os.environ, **settings, **(env or {})})
+
+    def __enter__(self) -> Self:
+        """Start, and wait until ready."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop gracefully."""
+        self.process.terminate()
+
+    def start(self) -> None:
+        """Start and wait until `/readyz` says so."""
+        self.process.start()
+        self.process.wait_until(lambda: self.get("/readyz")[0] == 200, "the operator to be ready", READY_SECONDS)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of one of the operator's own paths; 0 while nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+
+class World:
+    """Everything the demo and the tests need, on loopback, in one directory."""
+
+    def __init__(self, directory: Path, *, products: int = 3000, operator_env: Mapping[str, str] | None = None) -> None:
+        """Nothing starts before `with`."""
+        self.directory = directory
+        self._products = products
+        self._operator_env = dict(operator_env or {})
+        self._stack = contextlib.ExitStack()
+        self.cluster: Cluster
+        self.postgres: Postgres
+        self.shop: Shop
+        self.embeddings: EmbeddingServer
+        self.operator: OperatorProcess
+
+    def __enter__(self) -> Self:
+        """Bring everything up; on a failure what was up is taken down again."""
+        try:
+            self.cluster = self._stack.enter_context(start_cluster(self.directory / "kubernetes"))
+            self.postgres = self._stack.enter_context(Postgres(self.directory / "postgres"))
+            dsn = self.postgres.create_database("shop")
+            self.shop = asyncio.run(create_shop(dsn, self._products))
+            self.embeddings = self._stack.enter_context(EmbeddingServer(self.directory / "embeddings"))
+            install(self.cluster)
+            prepare_namespace(self.cluster, NAMESPACE, self.shop.operator_dsn, self.embeddings.base_url)
+            kubeconfig = self.cluster.kubeconfig_for_serviceaccount(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
+            log = self.directory / "operator.log"
+            self.operator = self._stack.enter_context(OperatorProcess(kubeconfig, log, env=self._operator_env))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down, the operator first."""
+        self._stack.close()
+
+    def kubectl(self, *args: str) -> str:
+        """kubectl in the shop's namespace."""
+        return self.cluster.kubectl("--namespace", NAMESPACE, *args)
+
+    def places(self) -> list[tuple[str, str]]:
+        """Where everything listens."""
+        return [
+            ("Kubernetes API", f"export KUBECONFIG={self.cluster.kubeconfig}"),
+            ("Postgres", f"127.0.0.1:{self.postgres.port}, database shop"),
+            ("embeddings", self.embeddings.base_url),
+            ("operator", f"http://127.0.0.1:{self.operator.port}/metrics, log {self.operator.log}"),
+        ]
+
+
+def install(cluster: Cluster) -> None:
+    """CRDs and the operator's rights, as the README has them."""
+    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
+    cluster.kubectl("apply", "-f", str(ROOT / "examples" / "install" / "rbac.yaml"))
+
+
+def prepare_namespace(cluster: Cluster, namespace: str, dsn: str, base_url: str, api_key: str = "unused") -> None:
+    """The namespace with the two Secrets that `examples/vectorstore.yaml` names."""
+    cluster.kubectl("create", "namespace", namespace)
+    cluster.kubectl("apply", "-f", "-", input=secret(namespace, "shop-db", {"url": dsn}))
+    cluster.kubectl("apply", "-f", "-", input=secret(namespace, "embeddings", {"baseURL": base_url, "apiKey": api_key}))
+
+
+def secret(namespace: str, name: str, values: Mapping[str, str]) -> str:
+    """A Secret as JSON for `kubectl apply`, so that no value stands on a command line."""
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return json.dumps(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "data": data}
+    )

@@ -1,0 +1,78 @@
+"""The composition root: settings to Context, every kind bound, health and metrics served, and an orderly stop.
+
+The only module that knows all the others. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+from vectorops import metrics
+from vectorops.clients.embeddings import Embedders
+from vectorops.clients.kubernetes import Kubernetes
+from vectorops.clients.postgres import Databases
+from vectorops.clients.secrets import Secrets
+from vectorops.kinds import KINDS
+from vectorops.logs import configure_logging
+from vectorops.runtime import binding, health
+from vectorops.runtime.context import Context
+from vectorops.runtime.kind import Kind
+from vectorops.runtime.loops import Loops
+from vectorops.runtime.store import Stores
+from vectorops.runtime.watchdog import Watchdog
+from vectorops.runtime.work import Work
+from vectorops.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> None:
+    """Run the operator until it is told to stop."""
+    configure_logging(settings.log_format, settings.log_level)
+    asyncio.run(Operator(settings).run())
+
+
+class Operator:
+    """One running operator. Tests make one with kinds of their own."""
+
+    def __init__(self, settings: Settings, kinds: Collection[Kind[Any, Any, Any]] = KINDS) -> None:
+        self.settings, self.kinds = settings, kinds
+        self.namespaces = settings.namespaces
+        self.health = health.Health()
+        self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
+        self.kubernetes = Kubernetes()
+        self.databases = Databases()
+        self.work = Work(self.loops.wake)
+        self.embedders = Embedders()
+        secrets = Secrets(self.kubernetes)
+        stores = Stores(self.kubernetes, secrets, self.databases)
+        self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
+        self.stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve, watch, and stop in order. Ends when Kopf ends."""
+        port = health.serve(self.health, self.settings.http_host, self.settings.http_port)
+        logger.info("metrics and probes on %s:%s", self.settings.http_host, port)
+        metrics.built()
+        watchdog = Watchdog(self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching)
+        side = [asyncio.create_task(self.health.tick(), name="tick"), asyncio.create_task(watchdog.run(), name="watchdog")]
+        try:
+            registry = binding.bind(self.kinds, self.loops, self.stop)
+            await binding.run(registry, self.namespaces, self.settings.worker_limit, self.stopped)
+        finally:
+            for task in side:
+                task.cancel()
+            await self.stop()
+            await self.kubernetes.close()
+
+    async def stop(self) -> None:
+        """Let go of long work first (a build goes on in the server), then end the loops. Safe to call twice."""
+        self.health.not_ready = "stopping"
+        await self.work.stop()
+        await self.loops.stop()
+        await self.embedders.close()
+        await self.databases.close()

@@ -1,0 +1,54 @@
+"""How many tokens a text may be, and how texts fit into one request. Pure.
+
+Nothing is tokenised here: a byte-level tokeniser never makes more tokens than a text has UTF-8 bytes, so bytes bound
+tokens from above, and the provider's own usage teaches how many tokens a byte really is. Budgets are admitted by the
+bound and reserved by what was learned; a text is cut by the optimistic measure first and by the bound if the provider
+refuses it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MAX_INPUTS = 2_048  # texts in one request (OpenAI's API reference)
+MAX_REQUEST_TOKENS = 300_000  # summed over one request (OpenAI's API reference)
+MAX_TEXT_TOKENS = 8_191  # of one text: the context of OpenAI's embedding models
+PROVIDER_ESTIMATE = 0.25  # tokens a byte: what OpenAI itself assumes when it checks the sum
+SPECIAL_TOKENS = 8  # a text: start and end marks, and a prefix such as "passage: " that some servers add
+LEARN_MARGIN = 1.5  # the next texts may be of another language than those learned from
+OPTIMISTIC_BYTES = int(MAX_TEXT_TOKENS / PROVIDER_ESTIMATE)  # 32 KB: a text of English that just fits
+STRICT_BYTES = MAX_TEXT_TOKENS - SPECIAL_TOKENS  # a text that fits whatever it is made of
+
+
+def most_tokens(size: int, texts: int = 1) -> int:
+    """The most tokens that `texts` texts of `size` UTF-8 bytes in all can be billed as."""
+    return size + texts * SPECIAL_TOKENS
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """The text, or as many whole characters of its beginning as fit into `most_bytes` of UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= most_bytes else encoded[:most_bytes].decode(errors="ignore")
+
+
+@dataclass
+class TokenRate:
+    """What the provider's usage taught. Until it has, every byte counts as a token."""
+
+    highest: float = 0.0  # tokens a byte, of the densest answer so far
+
+    def learn(self, size: int, texts: int, tokens: int) -> None:
+        """Take in one answer's usage."""
+        if size > 0 and tokens > 0:
+            self.highest = max(self.highest, max(0, tokens - texts) / size)
+
+    def expected(self, size: int, texts: int) -> int:
+        """What a request of that size is likely to be billed as; never more than the bound."""
+        if not self.highest:
+            return most_tokens(size, texts)
+        return min(most_tokens(size, texts), math.ceil(size * self.highest * LEARN_MARGIN) + texts * 2)
+
+    def counted(self, size: int) -> int:
+        """What the provider counts against its limits."""
+        return math.ceil(size * max(PROVIDER_ESTIMATE, self.highest))

@@ -1,0 +1,260 @@
+"""The VectorIndex as a person sees it: spec, status, columns.
+
+Says what may be written and what is shown, and checks what the API server can check. Refuses knowledge of the
+database: what needs a look at the table is decided in `plan.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from vectorops.runtime.api import (
+    ApiModel,
+    CommonSpec,
+    CommonStatus,
+    HistoryEntry,
+    Identifier,
+    Progress,
+    Quantity,
+    Rule,
+    ShortText,
+    Token,
+    immutable,
+)
+from vectorops.runtime.kind import Column
+
+Name = Annotated[str, Field(max_length=253)]
+Words = Annotated[str, Field(max_length=64)]
+
+
+class Metric(StrEnum):
+    """How the service's queries measure distance; chooses the operator class."""
+
+    COSINE = "Cosine"  # <=>
+    L2 = "L2"  # <->
+    INNER_PRODUCT = "InnerProduct"  # <#>
+    L1 = "L1"  # <+>
+
+
+class Storage(StrEnum):
+    """What the index stores of a vector."""
+
+    VECTOR = "Vector"  # 4 bytes a dimension
+    HALFVEC = "HalfVec"  # 2 bytes a dimension
+
+
+class Method(StrEnum):
+    """The access method: `USING hnsw` or `USING ivfflat`."""
+
+    HNSW = "HNSW"
+    IVFFLAT = "IVFFlat"
+
+
+class OnShutdown(StrEnum):
+    """What becomes of a running build when the operator stops."""
+
+    DETACH = "Detach"
+    ABORT = "Abort"
+
+
+class ManagementPolicy(StrEnum):
+    """How much may be done to the index."""
+
+    MANAGE = "Manage"
+    ADOPT = "Adopt"
+    OBSERVE = "Observe"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the index when this object is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Hnsw(ApiModel):
+    """Parameters of an HNSW graph."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(rule="self.efConstruction >= 2 * self.m", message="efConstruction must be at least twice m, as pgvector demands."),
+    )
+    m: int = Field(default=24, ge=2, le=100, description="WITH (m = ...): links of a graph node. The runbook's value is 24.")
+    ef_construction: int = Field(
+        default=100, ge=4, le=1000, description="WITH (ef_construction = ...): candidates looked at for a new node. The runbook's value is 100."
+    )
+
+
+class Ivfflat(ApiModel):
+    """Parameters of an IVFFlat index."""
+
+    lists: int | None = Field(
+        default=None,
+        ge=1,
+        le=32768,
+        description="WITH (lists = ...). Absent: rows / 1000 up to a million rows, then the square root; "
+        "an index that is there is then taken with any number of lists.",
+    )
+
+
+class Build(ApiModel):
+    """How a build may use the server. A change is used by the next build and does not cause one."""
+
+    maintenance_memory: Quantity = Field(
+        default="Auto",
+        description="SET maintenance_work_mem for the build. Auto: what the graph needs, at most the largest of the server's own "
+        "maintenance_work_mem, shared_buffers and a quarter of effective_cache_size.",
+    )
+    parallel_workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="SET max_parallel_maintenance_workers for the build. Absent: the server's own limit; 0 where pgvector is older than 0.8.2 "
+        "or /dev/shm is too small.",
+    )
+    max_duration_seconds: int | None = Field(
+        default=None, ge=1, le=31536000, description="A build that takes longer is cancelled and cleaned up (BuildTimedOut)."
+    )
+    max_lock_wait_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31536000,
+        description="A build that waits longer for other transactions is cancelled and cleaned up (LockWaitExceeded).",
+    )
+    on_shutdown: OnShutdown = Field(
+        default=OnShutdown.DETACH,
+        description="When the operator stops: Detach lets the server build on and takes the build up again later; Abort cancels it.",
+    )
+
+
+class Rebuild(ApiModel):
+    """What causes a rebuild, besides runToken."""
+
+    on_parameter_change: bool = Field(
+        default=True, description="Rebuild online when the index differs from method, hnsw or ivfflat of this spec (managementPolicy Manage)."
+    )
+
+
+class VectorIndexSpec(CommonSpec):
+    """The index you want: runbook, Rebuild HNSW Index."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *immutable(
+            "storeRef",
+            "schema",
+            "table",
+            "column",
+            "metric",
+            "storage",
+            "indexName",
+            why="another index serves other queries, so it is a second VectorIndex.",
+        ),
+        Rule(rule="self.method != 'IVFFlat' || !has(self.hnsw)", message="hnsw is for method HNSW; remove it."),
+        Rule(rule="self.method != 'HNSW' || !has(self.ivfflat)", message="ivfflat is for method IVFFlat; remove it."),
+        Rule(rule="self.method != 'IVFFlat' || self.metric != 'L1'", message="pgvector has no IVFFlat for metric L1; use method HNSW."),
+        Rule(
+            rule="has(self.indexName) || self.method == oldSelf.method",
+            message="method is immutable while indexName is derived, for the name carries the method; create a second VectorIndex.",
+        ),
+    )
+
+    schema_name: Identifier = Field(default="public", alias="schema", description="Schema of the table, and so of the index.")
+    table: Identifier = Field(description="ON <table>: an ordinary table; for a partitioned one, name a partition.")
+    column: Identifier = Field(description="The column of type vector(n) or halfvec(n) to be searched.")
+    metric: Metric = Field(description="Operator class: Cosine <=>, L2 <->, InnerProduct <#>, L1 <+>, as in the service's queries.")
+    storage: Storage = Field(
+        default=Storage.VECTOR,
+        description="Vector indexes the column as it is. HalfVec on a vector column indexes (column::halfvec(n)): half the size, "
+        "and used only by queries written with that cast.",
+    )
+    index_name: Identifier | None = Field(
+        default=None, description="Name of the index. Absent: idx_<table>_<column>_<method>, cut to 63 bytes."
+    )
+    method: Method = Field(default=Method.HNSW, description="USING hnsw or ivfflat.")
+    hnsw: Hnsw | None = Field(default=None, description="WITH clause of an HNSW index. Absent: m 24, efConstruction 100.")
+    ivfflat: Ivfflat | None = Field(default=None, description="WITH clause of an IVFFlat index.")
+    build: Build = Field(default_factory=Build, description="How a build may use the server.")
+    management_policy: ManagementPolicy = Field(
+        default=ManagementPolicy.MANAGE,
+        description="Manage builds, rebuilds and (with deletionPolicy Delete) drops. Adopt claims an index that must be there and never changes "
+        "it. Observe writes nothing to the database at all.",
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN, description="Delete drops the index concurrently when this object is deleted; Retain leaves it."
+    )
+    deletion_timeout_seconds: int = Field(
+        default=600, ge=0, le=86400, description="How long a deletion may wait for an unreachable database before it lets go."
+    )
+    rebuild: Rebuild = Field(default_factory=Rebuild, description="What causes a rebuild.")
+    run_token: Token | None = Field(
+        default=None, description="A new value rebuilds the index once, online. The value seen when an index is first adopted is only noted."
+    )
+
+
+class Blocker(ApiModel):
+    """The session that a build waits for."""
+
+    pid: int = Field(description="Process id, as in pg_stat_activity.")
+    age_seconds: int | None = Field(default=None, description="Age of its transaction.")
+    application: Name | None = Field(default=None, description="Its application_name.")
+
+
+class IndexStatus(ApiModel):
+    """The index that bears the name."""
+
+    oid: int = Field(description="Object id, as in pg_class: a rebuild gives a new one.")
+    name: Name = Field(description="Name of the index.")
+    definition: ShortText | None = Field(default=None, description="What it is, as pg_get_indexdef says it.")
+    size_bytes: int | None = Field(default=None, description="pg_relation_size.")
+    size: Words | None = Field(default=None, description="The size as text, e.g. 781 MB.")
+    rows: int | None = Field(default=None, description="Rows of the table, as the planner estimates them.")
+    scans: int | None = Field(default=None, description="Index scans since statistics were reset.")
+    bytes_per_row: int | None = Field(default=None, description="sizeBytes / rows: grows with bloat.")
+
+
+class BuildStatus(ApiModel):
+    """The work in progress, or what is left of it."""
+
+    step: Words = Field(description="The reason that names the step, e.g. Building or DroppingOld.")
+    phase: Words | None = Field(default=None, description="The server's phase, as in pg_stat_progress_create_index.")
+    name: Name | None = Field(default=None, description="The name under which it is built.")
+    blocked_by: Blocker | None = Field(default=None, description="Whom the server waits for.")
+    memory: Words | None = Field(default=None, description="maintenance_work_mem of the build.")
+    parallel_workers: int | None = Field(default=None, description="max_parallel_maintenance_workers of the build.")
+    note: ShortText | None = Field(default=None, description="What was decided on the way, e.g. why the build is serial.")
+    start_time: datetime | None = Field(default=None, description="When the statement began.")
+
+
+class Recall(ApiModel):
+    """Measured recall. Written by the probe of a later release; until then always absent."""
+
+    percent: int | None = Field(default=None, description="Share of the true neighbours found.")
+
+
+class VectorIndexStatus(CommonStatus):
+    """What is there and what goes on."""
+
+    index: IndexStatus | None = Field(default=None, description="The index that bears the name; absent while there is none.")
+    build: BuildStatus | None = Field(default=None, description="Present while something is built, swapped, dropped or failed.")
+    progress: Progress | None = Field(default=None, description="Present while a build runs.")
+    recall: Recall | None = Field(default=None, description="Reserved for the recall probe.")
+    run_token: Token | None = Field(default=None, description="The runToken last obeyed, or noted at adoption.")
+    history: Annotated[list[HistoryEntry], Field(max_length=10)] = Field(
+        default_factory=list, description="What was done, newest first, at most ten entries."
+    )
+
+
+COLUMNS = (
+    Column("READY", '.status.conditions[?(@.type=="Ready")].status'),
+    Column("TABLE", ".spec.table"),
+    Column("METHOD", ".spec.method"),
+    Column("SIZE", ".status.index.size"),
+    Column("RECALL", ".status.recall.percent", type="integer"),
+    Column("PROGRESS", ".status.progress.summary"),
+    Column("ETA", ".status.progress.eta"),
+    Column("REASON", '.status.conditions[?(@.type=="Ready")].reason'),
+    Column("AGE", ".metadata.creationTimestamp", type="date"),
+)

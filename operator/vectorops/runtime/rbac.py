@@ -1,0 +1,125 @@
+"""The operator's rights, from what the kinds say they need. Pure.
+
+Least rights: our own objects are read and patched, Secrets are read by name, events are written; everything else is a
+`Grant` of a room with its reason. It refuses grants with a wildcard and any right on Secrets beyond `get`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vectorops.runtime.api import GROUP
+from vectorops.runtime.kind import Grant, Kind
+
+NAME = "vectorops"
+NAMESPACE = "vectorops-system"
+LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": NAME}
+RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One manifest. `reasons` holds a line for each of its rules, for the comment above it."""
+
+    body: dict[str, Any]
+    reasons: tuple[str, ...] = ()
+
+
+def rules(kinds: Sequence[Kind[Any, Any, Any]], *, cluster: bool = True) -> list[Grant]:
+    """Every rule the operator's ServiceAccount needs, in one namespace or (`cluster`) in all."""
+    plurals = tuple(kind.names.plural for kind in kinds)
+    own = [
+        Grant(GROUP, plurals, ("get", "list", "watch"), "the objects to be reconciled"),
+        Grant(GROUP, plurals, ("patch",), "metadata.finalizers, while something outside must be undone first"),
+        Grant(GROUP, tuple(f"{plural}/status" for plural in plurals), ("patch",), "status"),
+        Grant("events.k8s.io", ("events",), ("create", "patch"), "what `kubectl describe` tells"),
+        Grant("", ("secrets",), ("get",), "connection strings, keys and certificates: by name, never listed or watched"),
+    ]
+    if cluster:
+        own.append(Grant("", ("namespaces",), ("get",), "whether one is being deleted; the cluster's identity (kube-system)"))
+    return own + _merged(grant for kind in kinds for grant in kind.grants)
+
+
+def install(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
+    """What an operator for all namespaces needs: namespace, ServiceAccount, ClusterRole and binding, roles for users."""
+    role, granted = _meta(NAME), rules(kinds)
+    binding = {"roleRef": _ref("ClusterRole"), "subjects": [_subject()]}
+    return [
+        Document(_manifest("v1", "Namespace", _meta(NAMESPACE, **{"pod-security.kubernetes.io/enforce": "restricted"}))),
+        Document(_manifest("v1", "ServiceAccount", _meta(NAME) | {"namespace": NAMESPACE})),
+        _role("ClusterRole", role, granted),
+        Document(_manifest(f"{RBAC}/v1", "ClusterRoleBinding", _meta(NAME), **binding)),
+        *user_roles(kinds),
+    ]
+
+
+def namespaced(kinds: Sequence[Kind[Any, Any, Any]], namespaces: Iterable[str]) -> list[Document]:
+    """The same rights in the named namespaces only: a Role and a binding in each, nothing beyond."""
+    made = []
+    for namespace in namespaces:
+        meta = {**_meta(NAME), "namespace": namespace}
+        made.append(_role("Role", meta, rules(kinds, cluster=False)))
+        binding = {"roleRef": _ref("Role"), "subjects": [_subject()]}
+        made.append(Document(_manifest(f"{RBAC}/v1", "RoleBinding", meta, **binding)))
+    return made
+
+
+def user_roles(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
+    """What the built-in roles view, edit and admin gain. Only admin may approve."""
+    plurals = tuple(kind.names.plural for kind in kinds)
+    status = tuple(f"{plural}/status" for plural in plurals)
+    writing = ("create", "update", "patch", "delete", "deletecollection")
+    granted = {
+        "view": [Grant(GROUP, plurals + status, ("get", "list", "watch"), "see everything; no Secret is named with its value")],
+        "edit": [Grant(GROUP, plurals, writing, "ask for things")],
+        "admin": [Grant(GROUP, plurals, ("approve",), "approve plans (checked by the chart's ValidatingAdmissionPolicy)")],
+    }
+    return [
+        _role("ClusterRole", _meta(f"{NAME}-{who}", **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)
+        for who, grants in granted.items()
+    ]
+
+
+def _merged(grants: Iterable[Grant]) -> list[Grant]:
+    """Grants of all rooms, those on the same resources joined."""
+    joined: dict[tuple[str, tuple[str, ...]], Grant] = {}
+    for grant in grants:
+        _check(grant)
+        at = (grant.group, tuple(sorted(grant.resources)))
+        before = joined.get(at)
+        if before is None:
+            joined[at] = Grant(grant.group, at[1], tuple(sorted(grant.verbs)), grant.why)
+        else:
+            why = before.why if grant.why in before.why else f"{before.why}; {grant.why}"
+            joined[at] = Grant(grant.group, at[1], tuple(sorted({*before.verbs, *grant.verbs})), why)
+    return [joined[at] for at in sorted(joined)]
+
+
+def _check(grant: Grant) -> None:
+    if "*" in (grant.group, *grant.resources, *grant.verbs):
+        raise ValueError(f"a grant with a wildcard ({grant.why}): name what is needed")
+    if grant.group == "" and "secrets" in grant.resources and set(grant.verbs) - {"get"}:
+        raise ValueError(f"Secrets may only be read by name ({grant.why})")
+
+
+def _role(kind: str, meta: dict[str, Any], granted: Sequence[Grant]) -> Document:
+    stated = [{"apiGroups": [g.group], "resources": list(g.resources), "verbs": list(g.verbs)} for g in granted]
+    return Document(_manifest(f"{RBAC}/v1", kind, meta, rules=stated), tuple(g.why for g in granted))
+
+
+def _manifest(api_version: str, kind: str, meta: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": kind, "metadata": meta, **rest}
+
+
+def _meta(name: str, **labels: str) -> dict[str, Any]:
+    return {"name": name, "labels": {**LABELS, **labels}}
+
+
+def _ref(kind: str) -> dict[str, str]:
+    return {"apiGroup": RBAC, "kind": kind, "name": NAME}
+
+
+def _subject() -> dict[str, str]:
+    return {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}

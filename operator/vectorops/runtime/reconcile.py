@@ -1,0 +1,172 @@
+"""One pass over one object: observe, plan, act, summarise. Written once, knows no kind.
+
+A pass never dies of an exception: what goes wrong becomes a condition and a metric. It returns how long to sleep.
+The finalizer is written before the first act that leaves something outside, and taken away when nothing is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import traceback
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from vectorops import metrics
+from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
+from vectorops.runtime import conditions
+from vectorops.runtime.context import Context
+from vectorops.runtime.deletion import may_let_go, seconds_left
+from vectorops.runtime.kind import Condition, Event, Verdict, View
+from vectorops.runtime.tracked import Tracked
+
+logger = logging.getLogger(__name__)
+
+STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
+BACKOFF_FIRST, BACKOFF_CAP = 1.0, 300.0  # seconds; full jitter between
+LEAST_SLEEP = 0.05  # seconds: no verdict can make the loop spin
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The result of looking and deciding. `own` is None when the world could not be seen."""
+
+    verdict: Verdict
+    own: tuple[Condition, ...] | None = None
+    figures: BaseModel | None = None
+    spec: BaseModel | None = None
+    observed: Any = None
+    holds: bool = True
+
+
+async def one_pass(ctx: Context, tracked: Tracked) -> float:
+    """One level-triggered pass. Returns seconds until the next, unless a wake comes first."""
+    started = time.perf_counter()
+    seen = await look(ctx, tracked)
+    seen, acted = await touch(ctx, tracked, seen)
+    await summarise(ctx, tracked, seen)
+    result = "error" if seen.own is None else "stalled" if seen.verdict.stalled else "ok"
+    metrics.reconciled(tracked.kind.names.kind, result, time.perf_counter() - started)
+    return sleep_for(tracked, seen, acted, seconds_left(tracked.subject, tracked.raw_spec, ctx.clock()))
+
+
+async def look(ctx: Context, tracked: Tracked) -> Seen:
+    """Observe and plan; an error of either is a verdict too."""
+    kind, subject = tracked.kind, tracked.subject
+    try:
+        spec = kind.spec.model_validate(tracked.raw_spec)
+        status = kind.status.model_validate(tracked.written)
+        observed = await kind.observe(ctx, subject, spec, status)
+        view = View(subject, spec, observed, status, ctx.clock())
+        verdict = kind.decide(view)
+        holds = kind.holds(view) or (verdict.action is not None and verdict.action.leaves)
+        return Seen(verdict, kind.conditions(view), kind.figures(view), spec, observed, holds)
+    except ValidationError as error:
+        where = ", ".join(".".join(str(part) for part in e["loc"]) for e in error.errors()[:5])
+        return _unseen(tracked, Stalled(Reason.InvalidSpec, f"these fields cannot be read: {where}"))
+    except OperatorError as error:
+        return _unseen(tracked, error)
+    except Exception as error:
+        return _unseen(tracked, _bug(tracked, error))
+
+
+async def touch(ctx: Context, tracked: Tracked, seen: Seen) -> tuple[Seen, bool]:
+    """The finalizer first, then the one action. The flag says that the next pass follows at once."""
+    try:
+        if await settle_finalizer(ctx, tracked, seen) or seen.verdict.action is None or seen.spec is None:
+            return seen, False
+        action = seen.verdict.action
+        logger.info("%s: %s", tracked.ref, type(action).__name__)
+        outcome = await tracked.kind.act(ctx, tracked.subject, seen.spec, seen.observed, action)
+        tracked.pending_events += outcome.events
+        return seen, True
+    except OperatorError as error:
+        return _failed(tracked, seen, error), False
+    except Exception as error:
+        return _failed(tracked, seen, _bug(tracked, error)), False
+
+
+async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
+    """Bring the finalizer to what is held. True when a deleted object was released: nothing more is to be done."""
+    subject = tracked.subject
+    if subject.deleting_since is None:
+        if seen.own is not None and seen.holds != subject.has_finalizer:
+            await tracked.set_finalizer(ctx, present=seen.holds)
+        return False
+    if not subject.has_finalizer:
+        return not seen.holds
+    let_go = may_let_go(subject, str(seen.verdict.reason), tracked.raw_spec, ctx.clock())
+    if seen.holds and not let_go:
+        return False
+    if seen.holds:
+        left = Event("Abandoned", f"let go, with something possibly left outside: {seen.verdict.message}", warning=True)
+        await tracked.recorder.record(ctx, subject, left)
+    await tracked.set_finalizer(ctx, present=False)
+    return True
+
+
+async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> None:
+    """Write status if it is worth it, then events. A failure to write is a metric and is tried again."""
+    stated = conditions.from_verdict(seen.verdict, tracked.kind.family)
+    if seen.own is None:
+        former = tracked.written.get("conditions", [])
+        kept = conditions.carried(former, tracked.kind.family)
+        stated = [c for c in stated if c.type not in {k.type for k in kept}] + kept
+        stated += conditions.unknown(former, str(seen.verdict.reason), seen.verdict.message)
+    else:
+        stated += list(seen.own)
+    try:
+        await tracked.write_status(ctx, stated, seen.figures)
+    except OperatorError as error:
+        metrics.failed(tracked.kind.names.kind, error.reason)
+        logger.warning("%s: status was not written: %s", tracked.ref, error)
+
+
+def sleep_for(tracked: Tracked, seen: Seen, acted: bool, deletion_seconds: float) -> float:
+    """How long until the next pass: at once after an act, what the plan asked, or back-off after an error."""
+    if acted:
+        tracked.failures = 0
+        return 0.0
+    failing = isinstance(seen.verdict, Failing)
+    tracked.failures = tracked.failures + 1 if failing and not seen.verdict.stalled else 0
+    wanted = max(seen.verdict.look_again, backoff(tracked.failures) if tracked.failures else LEAST_SLEEP)
+    return min(wanted, max(deletion_seconds, LEAST_SLEEP)) if tracked.subject.has_finalizer else wanted
+
+
+def backoff(failures: int) -> float:
+    """Full jitter: anywhere up to first * 2^failures, at most the cap; never less than a tenth of that."""
+    ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(failures, 16))
+    return random.uniform(ceiling / 10, ceiling)  # noqa: S311 - jitter, no secret
+
+
+@dataclass(frozen=True)
+class Failing(Verdict):
+    """A verdict that stands for an error, so that the loop backs off."""
+
+
+def _failing(error: OperatorError) -> Failing:
+    told = conditions.from_error(error)
+    after = error.after if isinstance(error, Waiting | Transient) else STALLED_LOOK
+    return Failing(told.reason, told.message, told.ready, told.reconciling, told.stalled, look_again=after)
+
+
+def _unseen(tracked: Tracked, error: OperatorError) -> Seen:
+    metrics.failed(tracked.kind.names.kind, error.reason)
+    return Seen(_failing(error), holds=tracked.subject.has_finalizer)
+
+
+def _failed(tracked: Tracked, seen: Seen, error: OperatorError) -> Seen:
+    """An act failed: what was seen stands; Ready names the error, and stays True where it was seen to be so."""
+    metrics.failed(tracked.kind.names.kind, error.reason)
+    ready = "True" if seen.verdict.ready == "True" else "False"
+    return replace(seen, verdict=replace(_failing(error), ready=ready))
+
+
+def _bug(tracked: Tracked, error: Exception) -> OperatorError:
+    # Type and frames only: the text of an unforeseen exception may hold a row's text or a secret.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: unforeseen %s\n%s", tracked.ref, type(error).__name__, frames)
+    return Transient(Reason.InternalError, f"unforeseen {type(error).__name__}; please report it with the operator's log")

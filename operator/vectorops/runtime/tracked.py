@@ -1,0 +1,142 @@
+"""One object as the runtime follows it, and the only writer of its status and finalizer.
+
+What is remembered between passes (the status last written, the failures in a row) only saves writes: losing it costs
+a look at the world, nothing else. Status is compared with what was last written, never with an event's body, which
+may lag behind our own write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from vectorops import metrics
+from vectorops.runtime import conditions
+from vectorops.runtime.api import GROUP
+from vectorops.runtime.context import Context
+from vectorops.runtime.events import Recorder
+from vectorops.runtime.kind import Condition, Event, Kind, Subject
+from vectorops.runtime.summary import merge_patch, write_due
+
+FINALIZER = f"{GROUP}/cleanup"
+ANNOTATIONS = f"{GROUP}/"
+
+
+@dataclass
+class Tracked:
+    """The object's identity, its latest spec, and what was last written of it."""
+
+    kind: Kind[Any, Any, Any]
+    subject: Subject
+    raw_spec: dict[str, Any]
+    recorder: Recorder
+    progress_period: timedelta
+    written: dict[str, Any] = field(default_factory=dict)
+    written_at: datetime | None = None
+    finalizers: list[str] = field(default_factory=list)
+    resource_version: str = ""
+    failures: int = 0
+    pending_events: tuple[Event, ...] = ()
+    gone: bool = False
+
+    @classmethod
+    def begin(cls, kind: Kind[Any, Any, Any], body: dict[str, Any], recorder: Recorder, period: timedelta) -> Tracked:
+        """Follow an object from the first sight of its body."""
+        tracked = cls(kind, subject_of(kind, body), {}, recorder, period, written=dict(body.get("status") or {}))
+        tracked.absorb(body)
+        return tracked
+
+    @property
+    def ref(self) -> str:
+        """`VectorIndex shop/products` for logs."""
+        return f"{self.kind.names.kind} {self.subject.namespace}/{self.subject.name}"
+
+    def absorb(self, body: dict[str, Any]) -> bool:
+        """Take over a newer body. True when something turned that a pass must see; our own status writes do not."""
+        meta = body["metadata"]
+        version = str(meta.get("resourceVersion", ""))
+        if older(version, self.resource_version):
+            return False
+        former = (self.subject, self.raw_spec)
+        self.resource_version = version
+        self.finalizers = list(meta.get("finalizers") or [])
+        self.subject = subject_of(self.kind, body)
+        self.raw_spec = body.get("spec") or {}
+        return former != (self.subject, self.raw_spec)
+
+    async def set_finalizer(self, ctx: Context, *, present: bool) -> None:
+        """Add or take away our finalizer, leaving those of others; a conflict is a fresh look at the object."""
+        wanted = [f for f in self.finalizers if f != FINALIZER] + ([FINALIZER] if present else [])
+        s = self.subject
+        body = await ctx.kubernetes.patch_metadata(
+            self.kind.names.plural, s.namespace, s.name, s.uid, finalizers=wanted, resource_version=self.resource_version
+        )
+        if body is None:
+            self.gone = True
+            return
+        self.finalizers = wanted
+        self.subject = replace(s, has_finalizer=present)
+        self.resource_version = str(body["metadata"].get("resourceVersion", self.resource_version))
+
+    async def write_status(self, ctx: Context, stated: Iterable[Condition], figures: BaseModel | None) -> None:
+        """Write the status if it is worth it, and tell what turned by an event."""
+        now, s = ctx.clock(), self.subject
+        status = self._status(list(stated), figures, now)
+        since = now - self.written_at if self.written_at else timedelta.max
+        events, self.pending_events = self.pending_events, ()
+        if not self.gone and write_due(self.written, status, since, self.progress_period):
+            patch = merge_patch(self.written, status)
+            events += turn(self.written, status)
+            body = await ctx.kubernetes.patch_status(self.kind.names.plural, s.namespace, s.name, s.uid, patch)
+            metrics.status_written(self.kind.names.kind)
+            self.gone = body is None
+            self.written, self.written_at = status, now
+            metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])
+        for event in events:
+            await self.recorder.record(ctx, s, event)
+
+    def _status(self, stated: list[Condition], figures: BaseModel | None, now: datetime) -> dict[str, Any]:
+        former = self.written.get("conditions", [])
+        if figures is None:  # the world could not be seen: the figures of the last sight stay
+            status = {k: v for k, v in self.written.items() if k not in ("conditions", "observedGeneration")}
+        else:
+            status = figures.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"conditions", "observed_generation"})
+        status["observedGeneration"] = self.subject.generation
+        status["conditions"] = conditions.merge(former, stated, self.subject.generation, now)
+        return status
+
+
+def subject_of(kind: Kind[Any, Any, Any], body: dict[str, Any]) -> Subject:
+    """The metadata that decisions may use."""
+    meta = body["metadata"]
+    deleting = meta.get("deletionTimestamp")
+    return Subject(
+        kind=kind.names.kind,
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=int(meta.get("generation", 0)),
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        deleting_since=datetime.fromisoformat(deleting) if deleting else None,
+        has_finalizer=FINALIZER in (meta.get("finalizers") or []),
+        annotations={k: v for k, v in (meta.get("annotations") or {}).items() if k.startswith(ANNOTATIONS)},
+    )
+
+
+def older(version: str, known: str) -> bool:
+    """Whether a body is older than what is known. Resource versions of one kind are ordered integers (KEP-5504)."""
+    return version.isdigit() and known.isdigit() and int(version) < int(known)
+
+
+def turn(former: dict[str, Any], status: dict[str, Any]) -> tuple[Event, ...]:
+    """The event for a turn of Ready's reason: conditions, events and metrics use one word."""
+    before = conditions.find(former.get("conditions", []), "Ready")
+    ready = conditions.find(status["conditions"], "Ready")
+    if ready is None or (before is not None and before["reason"] == ready["reason"]):
+        return ()
+    stalled = conditions.find(status["conditions"], "Stalled")
+    return (Event(ready["reason"], ready["message"], warning=stalled is not None or ready["status"] == "Unknown"),)

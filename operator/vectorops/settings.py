@@ -1,0 +1,78 @@
+"""Every environment variable of the process, typed and documented. Prefix `VECTOROPS_`.
+
+Kubernetes access is not here: KUBECONFIG, or the ServiceAccount of the pod. Refused: secrets in the environment (they
+are named in specs and read from Kubernetes), and values of the right type that cannot be meant.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label, as the API server demands
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    JSON = "json"  # one object a line, for collectors
+    TEXT = "text"  # for people
+
+
+class LogLevel(StrEnum):
+    """What is logged at least."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Settings(BaseSettings):
+    """The settings of `vectorops run`. The environment wins over the defaults; there is no settings file."""
+
+    model_config = SettingsConfigDict(env_prefix="VECTOROPS_", frozen=True, extra="ignore")
+
+    watch_namespaces: str = Field(
+        default="", description="Comma list of namespaces to serve. Empty: all, which needs the ClusterRole."
+    )
+    http_host: str = Field(default="0.0.0.0", description="Address of /metrics, /healthz and /readyz.")  # noqa: S104 - probes and Prometheus come from outside the pod
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Their port; 0 takes any free one, named in the log.")
+    log_format: LogFormat = Field(default=LogFormat.JSON, description="json for collectors, text for people.")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="DEBUG, INFO, WARNING or ERROR.")
+    worker_limit: int = Field(
+        default=20, ge=1, le=1000, description="Kopf's workers at once. Passes run in tasks of their own, so these only deliver."
+    )
+    status_period_seconds: float = Field(
+        default=5.0, ge=0.1, le=3600, description="Least seconds between two writes of an object's progress; turns are written at once."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("watch_namespaces")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        wrong = [name for name in _split(value) if not NAMESPACE.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"no name of a namespace: {', '.join(wrong)}")
+        return value
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The namespaces to serve, each once, in the order given; empty: all."""
+        return tuple(dict.fromkeys(_split(self.watch_namespaces)))
+
+
+def _split(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
