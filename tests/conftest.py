@@ -1,4 +1,4 @@
-"""The real neighbours that tests share: one Postgres, one Kubernetes API and one provider a run, fresh inside each test.
+"""The real neighbours that tests share: one Postgres, one Kubernetes API, one provider a run, fresh inside each test.
 
 Everything starts when a test first asks for it, so that pure tests stay fast, and is taken down at the end.
 """
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stand.cluster import Cluster
     from stand.postgres import Postgres
     from stand.provider import Provider
+    from stand.scene import Scene
     from stand.shop import Shop
 
 
@@ -86,3 +89,22 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def bare(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Scene]:
+    """A scene without Secrets and without a running operator."""
+    from stand.scene import Scene
+
+    scene = Scene(cluster, namespace, tmp_path)
+    yield scene
+    scene.stop()
+
+
+@pytest.fixture
+def scene(bare: Scene, shop: Shop, provider: Provider) -> Scene:
+    """A scene with the Secrets that the stand's VectorStore names; the operator is the test's to start."""
+    provider.reset()
+    bare.secret("shop-db", url=shop.operator_dsn)
+    bare.secret("embeddings", apiKey=provider.api_key, baseURL=provider.base_url)
+    return bare

@@ -49,6 +49,10 @@ def nodes(kind: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{source.relative_to(ROOT)}:{node.lineno}", node
 
 
+def nothing_in(findings: list[str]) -> None:
+    assert not findings, "\n".join(["found:", *findings])
+
+
 def body_lines(function: Function) -> int:
     """From the first statement to the last; signature and docstring do not count."""
     body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
@@ -97,39 +101,39 @@ def files_of_the_tree() -> tuple[Path, ...]:
 
 def test_a_file_has_at_most_300_lines() -> None:
     counts = {file: len(file.read_text().splitlines()) for file in [*sources(), *PACKAGE.rglob("*.sql")]}
-    assert [f"{file.relative_to(ROOT)}: {n} lines" for file, n in counts.items() if n > MAX_FILE_LINES] == []
+    nothing_in([f"{file.relative_to(ROOT)}: {n} lines" for file, n in counts.items() if n > MAX_FILE_LINES])
 
 
 def test_a_function_has_at_most_40_lines_beside_its_docstring() -> None:
     counts = [(where, node.name, body_lines(node)) for where, node in nodes(Function)]
-    assert [f"{where} {name}: {n} lines" for where, name, n in counts if n > MAX_FUNCTION_LINES] == []
+    nothing_in([f"{where} {name}: {n} lines" for where, name, n in counts if n > MAX_FUNCTION_LINES])
 
 
 def test_a_kopf_handler_has_at_most_15_lines() -> None:
     handlers = [(where, node) for where, node in nodes(Function) if is_kopf_handler(node)]
-    assert [f"{where} {node.name}" for where, node in handlers if body_lines(node) > MAX_HANDLER_LINES] == []
+    nothing_in([f"{where} {node.name}" for where, node in handlers if body_lines(node) > MAX_HANDLER_LINES])
 
 
 def test_every_module_opens_with_a_docstring() -> None:
-    assert [str(source.relative_to(ROOT)) for source in sources() if not ast.get_docstring(tree(source))] == []
+    nothing_in([str(source.relative_to(ROOT)) for source in sources() if not ast.get_docstring(tree(source))])
 
 
 def test_nothing_is_left_to_do_in_comments() -> None:
     texts = {file: file.read_text() for file in [*sources(), *PACKAGE.rglob("*.sql")]}
-    assert [str(file.relative_to(ROOT)) for file, text in texts.items() if re.search(r"\b(TODO|FIXME)\b", text)] == []
+    nothing_in([str(file.relative_to(ROOT)) for file, text in texts.items() if re.search(r"\b(TODO|FIXME)\b", text)])
 
 
 def test_only_the_command_line_prints() -> None:
     calls = [where for where, node in nodes(ast.Call) if isinstance(node.func, ast.Name) and node.func.id == "print"]
-    assert [where for where in calls if "__main__.py" not in where] == []
+    nothing_in([where for where in calls if "__main__.py" not in where])
 
 
 def test_there_are_no_global_statements() -> None:
-    assert [where for where, _ in nodes(ast.Global)] == []
+    nothing_in([where for where, _ in nodes(ast.Global)])
 
 
 def test_there_is_no_bare_except() -> None:
-    assert [where for where, node in nodes(ast.ExceptHandler) if node.type is None] == []
+    nothing_in([where for where, node in nodes(ast.ExceptHandler) if node.type is None])
 
 
 def test_the_source_root_does_not_shadow_the_standard_library() -> None:
@@ -146,11 +150,13 @@ def test_no_module_imports_a_heavy_library_at_its_top() -> None:
         for line, name in top_level_imports(tree(source).body)
         if name.split(".")[0] in HEAVY
     ]
-    assert found == []
+    nothing_in(found)
 
 
 def test_importing_the_whole_application_loads_no_heavy_library() -> None:
-    script = f"import sys, vectorops.app; print(*sorted({HEAVY!r} & sys.modules.keys()))"
+    # kubernetes.aio and not kubernetes: Kopf loads the models of the latter by itself, wherever it is installed
+    heavy = {"openai", "numpy", "kubernetes.aio"}
+    script = f"import sys, vectorops.app; print(*sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": "operator"}, capture_output=True, text=True
     )
@@ -192,7 +198,7 @@ def test_names_are_used_once() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_has_the_same_files_as_every_other(room: str) -> None:
-    assert [file for file in ROOM_FILES if not (PACKAGE / "kinds" / room / file).is_file()] == []
+    nothing_in([file for file in ROOM_FILES if not (PACKAGE / "kinds" / room / file).is_file()])
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -218,7 +224,7 @@ def test_a_kind_has_a_page_that_explains_each_of_its_reasons(room: str) -> None:
     assert page.is_file(), f"docs/kinds/{room}.md is missing"
     text = page.read_text()
     reasons = [str(reason.value) for reason in kind_of(room).reasons]
-    assert [reason for reason in reasons if not re.search(rf"\b{re.escape(reason)}\b", text)] == []
+    nothing_in([reason for reason in reasons if not re.search(rf"\b{re.escape(reason)}\b", text)])
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -241,7 +247,7 @@ def test_every_named_statement_has_its_own_name_and_says_why() -> None:
             if found[1] in seen:
                 problems.append(f"{file.relative_to(ROOT)}:{number} {found[1]}: named twice")
             seen.add(found[1])
-    assert problems == []
+    nothing_in(problems)
 
 
 # -- the tree belongs to no machine ----------------------------------------------------
@@ -249,8 +255,8 @@ def test_every_named_statement_has_its_own_name_and_says_why() -> None:
 
 def test_no_file_names_a_path_of_some_machine() -> None:
     path = re.compile(rb"(?<![\w./:~-])/(root|home|work|Users)/")
-    contents = ((file, file.read_bytes()) for file in files_of_the_tree() if file != Path(__file__).resolve())
-    assert [str(file.relative_to(ROOT)) for file, data in contents if b"\0" not in data and path.search(data)] == []
+    contents = ((file, file.read_bytes()) for file in files_of_the_tree())
+    nothing_in([str(file.relative_to(ROOT)) for file, data in contents if b"\0" not in data and path.search(data)])
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "requirements").iterdir()), ids=lambda file: file.name)

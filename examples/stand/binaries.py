@@ -165,7 +165,7 @@ def _build_all(scratch: Path, say: Say) -> None:
     folder.mkdir(parents=True)
     say(
         f"stand: building Kubernetes {kubernetes_version()} and etcd with {go}: "
-        "about 7 minutes on 2 cores, once; what comes out is kept in the cache"
+        "about 7 minutes on 2 idle cores, once; what comes out is kept in the cache"
     )
     began = time.monotonic()
     for number, target in enumerate(_targets(), start=1):

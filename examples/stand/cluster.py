@@ -69,15 +69,18 @@ class Cluster:
         """
         cache = f"--cache-dir={self.directory / 'kubectl-cache'}"
         argv = [str(self._kubectl), f"--kubeconfig={self.kubeconfig}", cache, *args]
-        done = subprocess.run(
-            argv,
-            input=input,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "KUBECTL_KUBERC": "false"},
-            timeout=KUBECTL_TIMEOUT_SECONDS,
-        )
+        try:
+            done = subprocess.run(
+                argv,
+                input=input,
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "KUBECTL_KUBERC": "false"},
+                timeout=KUBECTL_TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise KubectlFailed(f"kubectl {' '.join(args)}: no end within {KUBECTL_TIMEOUT_SECONDS:g} s") from exc
         if not check:
             return done.stdout + done.stderr
         if done.returncode != 0:

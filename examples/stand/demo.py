@@ -66,7 +66,9 @@ class Story:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while not done():
                 if time.monotonic() > deadline:
-                    raise Disappointed(f"{what}: not seen within {timeout:.0f} s\n{self.world.kubectl('get', resources)}")
+                    raise Disappointed(
+                        f"{what}: not seen within {timeout:.0f} s\n{self.world.kubectl('get', resources)}"
+                    )
                 screen = self.world.kubectl("get", resources)
                 if self.console.is_terminal:
                     live.update(Text(screen), refresh=True)
@@ -165,7 +167,7 @@ def rebuild(story: Story) -> None:
 
         def rebuilt() -> bool:
             definition = story.field("vidx/products", ".status.index.definition")
-            settled = not story.status("vidx/products", "Rebuilding") == "True"
+            settled = story.status("vidx/products", "Rebuilding") != "True"
             return definition != before and "32" in definition and settled
 
         story.watch("the rebuild", rebuilt, 300, "vidx")
@@ -196,7 +198,9 @@ def main() -> int:
                 for chapter in (backfill, search, second_index, rebuild):
                     chapter(story)
             except Disappointed as error:
-                console.print(Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator.process.log_tail(30)}"))
+                console.print(
+                    Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator.process.log_tail(30)}")
+                )
                 return 1
             tell(story)
             if os.environ.get("KEEP"):

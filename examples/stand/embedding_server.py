@@ -7,8 +7,8 @@ what a text is for; the server adds it and chooses it by the *name* of the model
 - `e5-query` for what a person searches ("query: ..."), and for every other name, so a backfill that
   forgets the name gets vectors that look right and rank badly.
 
-The server answers with the name multilingual-e5-small-q4, takes any API key, ignores `dimensions`, and embeds one request
-at a time. Refused here: faults and limits; those are `provider`'s.
+The server answers with the name multilingual-e5-small-q4, takes any API key, ignores `dimensions`, and embeds
+one request at a time. Refused here: faults and limits; those are `provider`'s.
 """
 
 from __future__ import annotations

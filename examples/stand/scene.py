@@ -108,27 +108,21 @@ class Scene:
 
     def wait_reason(self, resource: str, reason: str, timeout: float = 60, condition: str = "Ready") -> Manifest:
         """Wait until a condition of this generation shows the reason; returns the condition."""
-
-        def shown() -> Manifest:
-            body = self.get(resource)
-            current = body.get("metadata", {}).get("generation")
-            found = next((c for c in body.get("status", {}).get("conditions", []) if c["type"] == condition), {})
-            return found if found.get("reason") == reason and found.get("observedGeneration") == current else {}
-
-        found: Manifest = self.wait(f"{resource} to show {condition}/{reason}", shown, timeout)
-        return found
+        return self._wait_condition(resource, condition, "reason", reason, timeout)
 
     def wait_status(self, resource: str, condition: str, status: str = "True", timeout: float = 60) -> Manifest:
         """Wait until a condition of this generation has the status; returns the condition."""
+        return self._wait_condition(resource, condition, "status", status, timeout)
 
+    def _wait_condition(self, resource: str, type_: str, key: str, value: str, timeout: float) -> Manifest:
         def shown() -> Manifest:
             body = self.get(resource)
             current = body.get("metadata", {}).get("generation")
-            found = next((c for c in body.get("status", {}).get("conditions", []) if c["type"] == condition), {})
-            return found if found.get("status") == status and found.get("observedGeneration") == current else {}
+            stated = body.get("status", {}).get("conditions", [])
+            matching = (c for c in stated if c["type"] == type_ and c["observedGeneration"] == current)
+            return next((c for c in matching if c[key] == value), {})
 
-        found: Manifest = self.wait(f"{resource} to show {condition}={status}", shown, timeout)
-        return found
+        return dict(self.wait(f"{resource} to show {type_} {key} {value}", shown, timeout))
 
     def wait_gone(self, resource: str, timeout: float = 60) -> None:
         """Wait until the object is gone."""
@@ -151,7 +145,14 @@ def store_spec(**changes: Any) -> Manifest:
             "baseURLSecretRef": {"name": "embeddings", "key": "baseURL"},
             "priceUSDPerMillionTokens": "0.02",
         },
-        "tables": [{"name": "products", "table": "products", "embeddingColumn": "embedding", "textTemplate": "{title}\n\n{description}"}],
+        "tables": [
+            {
+                "name": "products",
+                "table": "products",
+                "embeddingColumn": "embedding",
+                "textTemplate": "{title}\n\n{description}",
+            }
+        ],
         "healthCheckPeriodSeconds": 5,
     }
     return spec | changes

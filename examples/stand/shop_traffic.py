@@ -53,6 +53,9 @@ GARBAGE: Final = (
 )
 """What search boxes really get."""
 
+WISHES: Final = ("cheap", "small", "for kids", "second hand", "red")
+"""What people add to a name."""
+
 Search = tuple[str, int | None, int, datetime]
 """query, user_id, results_count, created_at."""
 
@@ -99,7 +102,7 @@ def _query(product: Product, chance: random.Random) -> str:
     if kind < 0.85 and len(words) > 2:
         start = chance.randrange(len(words) - 1)
         return " ".join(words[start : start + chance.randint(2, 4)]).strip(" ,;.")
-    return f"{product.title.lower()} {chance.choice(('cheap', 'small', 'for kids', 'second hand', 'red', product.category))}"
+    return f"{product.title.lower()} {chance.choice((*WISHES, product.category))}"
 
 
 def _zipf(distinct: int, count: int, seed: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The whole stand: a Kubernetes API, Postgres with the shop, an embedding server, and the operator under its own rights.
+"""The whole stand: a Kubernetes API, Postgres with the shop, an embedding server, the operator under its own rights.
 
 `with World(directory) as world:` brings it up and takes all of it down, also after Ctrl-C or a failure. `python -m
 stand` does the same by hand and waits. Refused here: the story that the demo tells, and faults (tests make those).

@@ -51,6 +51,9 @@ class Operator:
         secrets = Secrets(self.kubernetes)
         stores = Stores(self.kubernetes, secrets, self.databases)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
+        self.watchdog = Watchdog(
+            self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching
+        )
         self.stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,8 +61,10 @@ class Operator:
         port = health.serve(self.health, self.settings.http_host, self.settings.http_port)
         logger.info("metrics and probes on %s:%s", self.settings.http_host, port)
         metrics.built()
-        watchdog = Watchdog(self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching)
-        side = [asyncio.create_task(self.health.tick(), name="tick"), asyncio.create_task(watchdog.run(), name="watchdog")]
+        side = [
+            asyncio.create_task(self.health.tick(), name="tick"),
+            asyncio.create_task(self.watchdog.run(), name="watchdog"),
+        ]
         try:
             registry = binding.bind(self.kinds, self.loops, self.stop)
             await binding.run(registry, self.namespaces, self.settings.worker_limit, self.stopped)

@@ -34,7 +34,10 @@ class Reason(Reasons):
     """Reasons that any kind can show, because they come from a neighbour and not from a room."""
 
     # the object and what it refers to
-    InvalidSpec = "InvalidSpec", "Correct the field that the message names; the API server let it pass, the code did not."
+    InvalidSpec = (
+        "InvalidSpec",
+        "Correct the field that the message names; the API server let it pass, the code did not.",
+    )
     StoreNotFound = "StoreNotFound", "Create the VectorStore that spec.storeRef names, in the same namespace."
     StoreSuspended = "StoreSuspended", "Set spec.suspend of the VectorStore to false."
     SecretNotFound = "SecretNotFound", "Create the Secret that the message names, with that key, in the same namespace."
@@ -42,8 +45,14 @@ class Reason(Reasons):
     Deleting = "Deleting", "Nothing: what this object made outside is being undone."
     Suspended = "Suspended", "Set spec.suspend to false to go on."
     # the database
-    DatabaseUnavailable = "DatabaseUnavailable", "Look whether the server runs and can be reached; it is tried again by itself."
-    AuthenticationFailed = "AuthenticationFailed", "Correct user or password in the connection Secret; it is read again every minute."
+    DatabaseUnavailable = (
+        "DatabaseUnavailable",
+        "Look whether the server runs and can be reached; it is tried again by itself.",
+    )
+    AuthenticationFailed = (
+        "AuthenticationFailed",
+        "Correct user or password in the connection Secret; it is read again every minute.",
+    )
     TLSFailed = "TLSFailed", "Correct spec.database.tls, or the certificates that it names."
     DatabaseNotFound = "DatabaseNotFound", "Correct the database name in the connection Secret, or create the database."
     NotPrimary = "NotPrimary", "Point the connection Secret at the primary; this server is a read-only standby."
@@ -55,17 +64,26 @@ class Reason(Reasons):
     LockContended = "LockContended", "Nothing: another session holds the table; it is tried again by itself."
     LockHeld = "LockHeld", "Nothing: another vectorops operation works on this table; this one goes next."
     DiskFull = "DiskFull", "Free or add disk space on the database server."
-    SharedMemoryExhausted = "SharedMemoryExhausted", "Enlarge /dev/shm of the database container, or set build.parallelWorkers to 0."
+    SharedMemoryExhausted = (
+        "SharedMemoryExhausted",
+        "Enlarge /dev/shm of the database container, or set build.parallelWorkers to 0.",
+    )
     OutOfMemory = "OutOfMemory", "Lower build.maintenanceMemory, or give the database server more memory."
     QueryCanceled = "QueryCanceled", "Nothing: somebody or a timeout cancelled the statement; it is tried again."
     DatabaseError = "DatabaseError", "Look the SQLSTATE up in the PostgreSQL manual; the server's log has the details."
     # the embedding provider
     ProviderUnavailable = "ProviderUnavailable", "Look at the provider's status page; it is tried again by itself."
-    ProviderRejected = "ProviderRejected", "Correct model, dimensions or base URL in spec.embeddings of the VectorStore."
+    ProviderRejected = (
+        "ProviderRejected",
+        "Correct model, dimensions or base URL in spec.embeddings of the VectorStore.",
+    )
     ProviderAuthenticationFailed = "ProviderAuthenticationFailed", "Put a valid key into the API key Secret."
     QuotaExhausted = "QuotaExhausted", "Raise the quota or pay the bill at the provider."
     RateLimited = "RateLimited", "Nothing: the provider's limit is waited for."
-    InvalidAnswer = "InvalidAnswer", "Look at the server behind the base URL: what it answered are no usable embeddings."
+    InvalidAnswer = (
+        "InvalidAnswer",
+        "Look at the server behind the base URL: what it answered are no usable embeddings.",
+    )
     # Kubernetes
     RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names."
     KubernetesUnavailable = "KubernetesUnavailable", "Nothing: the API server is tried again by itself."

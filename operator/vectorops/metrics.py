@@ -18,8 +18,8 @@ PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 TRUTH: Final = {"True": 1.0, "False": 0.0}  # everything else is Unknown
 UNKNOWN: Final = -1.0
 
-RECONCILES: Final = Counter("vectorops_reconcile", "Passes, by how they ended: ok, stalled or error.", ["kind", "result"])
-RECONCILE_SECONDS: Final = Histogram("vectorops_reconcile_seconds", "Duration of a pass.", ["kind"], buckets=PASS_BUCKETS)
+RECONCILES: Final = Counter("vectorops_reconcile", "Passes: ok, stalled or error.", ["kind", "result"])
+RECONCILE_SECONDS: Final = Histogram("vectorops_reconcile_seconds", "Length of a pass.", ["kind"], buckets=PASS_BUCKETS)
 RECONCILE_ERRORS: Final = Counter("vectorops_reconcile_errors", "Errors met, by reason.", ["kind", "reason"])
 OBJECTS: Final = Gauge("vectorops_objects", "Objects that are followed.", ["kind"])
 CONDITION: Final = Gauge(

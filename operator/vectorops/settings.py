@@ -7,28 +7,12 @@ are named in specs and read from Kubernetes), and values of the right type that 
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label, as the API server demands
-
-
-class LogFormat(StrEnum):
-    """How a log line is written."""
-
-    JSON = "json"  # one object a line, for collectors
-    TEXT = "text"  # for people
-
-
-class LogLevel(StrEnum):
-    """What is logged at least."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
 
 
 class Settings(BaseSettings):
@@ -39,15 +23,27 @@ class Settings(BaseSettings):
     watch_namespaces: str = Field(
         default="", description="Comma list of namespaces to serve. Empty: all, which needs the ClusterRole."
     )
-    http_host: str = Field(default="0.0.0.0", description="Address of /metrics, /healthz and /readyz.")  # noqa: S104 - probes and Prometheus come from outside the pod
-    http_port: int = Field(default=8080, ge=0, le=65535, description="Their port; 0 takes any free one, named in the log.")
-    log_format: LogFormat = Field(default=LogFormat.JSON, description="json for collectors, text for people.")
-    log_level: LogLevel = Field(default=LogLevel.INFO, description="DEBUG, INFO, WARNING or ERROR.")
+    http_host: str = Field(default="0.0.0.0", description="Address of /metrics, /healthz and /readyz.")  # noqa: S104 - Prometheus is outside the pod
+    http_port: int = Field(
+        default=8080, ge=0, le=65535, description="Their port; 0 takes any free one, named in the log."
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="json: one object a line, for collectors. text: for people."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="What is logged at least: DEBUG, INFO, WARNING or ERROR."
+    )
     worker_limit: int = Field(
-        default=20, ge=1, le=1000, description="Kopf's workers at once. Passes run in tasks of their own, so these only deliver."
+        default=20,
+        ge=1,
+        le=1000,
+        description="Kopf's workers at once. Passes run in tasks of their own, so these only deliver.",
     )
     status_period_seconds: float = Field(
-        default=5.0, ge=0.1, le=3600, description="Least seconds between two writes of an object's progress; turns are written at once."
+        default=5.0,
+        ge=0.1,
+        le=3600,
+        description="Least seconds between two writes of an object's progress; turns are written at once.",
     )
 
     @field_validator("log_level", mode="before")

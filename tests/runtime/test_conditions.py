@@ -22,7 +22,11 @@ def types(verdict: Verdict, family: Family = Family.STANDING) -> dict[str, str]:
     ("sentence", "verdict", "expected"),
     [
         ("settled shows Ready alone", Verdict("Good", "", ready="True"), {"Ready": "True"}),
-        ("work shows Reconciling", Verdict("Building", "", reconciling=True), {"Ready": "False", "Reconciling": "True"}),
+        (
+            "work shows Reconciling",
+            Verdict("Building", "", reconciling=True),
+            {"Ready": "False", "Reconciling": "True"},
+        ),
         ("a person is needed: Stalled", Verdict("Bad", "", stalled=True), {"Ready": "False", "Stalled": "True"}),
     ],
 )
@@ -35,12 +39,18 @@ def test_a_standing_kind_shows_only_what_is_true_of_the_abnormal(
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        (Verdict("Done", "", ready="True", complete=True), {"Ready": "True", "Complete": "True", "Failed": "False", "Suspended": "False"}),
+        (
+            Verdict("Done", "", ready="True", complete=True),
+            {"Ready": "True", "Complete": "True", "Failed": "False", "Suspended": "False"},
+        ),
         (
             Verdict("Broken", "", failed=True),
             {"Ready": "False", "Stalled": "True", "Complete": "False", "Failed": "True", "Suspended": "False"},
         ),
-        (Verdict("Paused", "", suspended=True), {"Ready": "False", "Complete": "False", "Failed": "False", "Suspended": "True"}),
+        (
+            Verdict("Paused", "", suspended=True),
+            {"Ready": "False", "Complete": "False", "Failed": "False", "Suspended": "True"},
+        ),
     ],
 )
 def test_a_request_shows_how_it_ended_as_a_job_does(verdict: Verdict, expected: dict[str, str]) -> None:
@@ -82,5 +92,7 @@ def test_when_the_world_cannot_be_seen_own_conditions_stay_but_are_unknown() -> 
 
 
 def test_a_request_that_ended_has_ended_also_while_the_world_cannot_be_seen() -> None:
-    former = conditions.merge([], conditions.from_verdict(Verdict("Done", "", complete=True), Family.RUN_TO_COMPLETION), 1, NOON)
+    former = conditions.merge(
+        [], conditions.from_verdict(Verdict("Done", "", complete=True), Family.RUN_TO_COMPLETION), 1, NOON
+    )
     assert Condition("Complete", "True", "Done") in conditions.carried(former, Family.RUN_TO_COMPLETION)

@@ -28,7 +28,14 @@ def subject(*, deleting: bool = True, abandon: bool = False) -> Subject:
         ("the database is gone", subject(), Reason.DatabaseNotFound, {}, 0, True),
         ("the database is down", subject(), Reason.DatabaseUnavailable, {}, 599, False),
         ("the database is down for ten minutes", subject(), Reason.DatabaseUnavailable, {}, 600, True),
-        ("the user's own limit is kept", subject(), Reason.DatabaseUnavailable, {"deletionTimeoutSeconds": 30}, 30, True),
+        (
+            "the user's own limit is kept",
+            subject(),
+            Reason.DatabaseUnavailable,
+            {"deletionTimeoutSeconds": 30},
+            30,
+            True,
+        ),
         ("a person abandons it", subject(abandon=True), Reason.DatabaseUnavailable, {}, 0, True),
     ],
 )

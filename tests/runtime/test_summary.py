@@ -6,10 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from vectorops.runtime.summary import merge_patch, write_due
+from vectorops.runtime.summary import write_due
 
 PERIOD = timedelta(seconds=5)
 READY = {"type": "Ready", "status": "True", "reason": "Healthy", "message": "fine", "observedGeneration": 1}
@@ -33,10 +31,25 @@ def with_ready(**changes: Any) -> dict[str, Any]:
         ("a message alone waits for its period", with_ready(message="3 rows"), 1, False),
         ("a message alone is told after its period", with_ready(message="3 rows"), 6, True),
         ("a new generation is told at once", status(observedGeneration=2), 0, True),
-        ("a figure that moved by a tenth or less is noise", status(observed={"rows": 1090, "sizeBytes": 100}), 3600, False),
+        (
+            "a figure that moved by a tenth or less is noise",
+            status(observed={"rows": 1090, "sizeBytes": 100}),
+            3600,
+            False,
+        ),
         ("a figure that moved by more waits a minute", status(observed={"rows": 1200, "sizeBytes": 100}), 59, False),
-        ("a figure that moved by more is told after a minute", status(observed={"rows": 1200, "sizeBytes": 100}), 60, True),
-        ("a word among the figures turns", status(observed={"rows": 1000, "sizeBytes": 100, "version": "18.6"}), 0, True),
+        (
+            "a figure that moved by more is told after a minute",
+            status(observed={"rows": 1200, "sizeBytes": 100}),
+            60,
+            True,
+        ),
+        (
+            "a word among the figures turns",
+            status(observed={"rows": 1000, "sizeBytes": 100, "version": "18.6"}),
+            0,
+            True,
+        ),
         ("progress waits for its period", status(progress={"percent": 3}), 4, False),
         ("progress is told after its period", status(progress={"percent": 3}), 5, True),
         ("a new step is told at once", status(build={"step": "Verifying"}), 0, True),
@@ -59,38 +72,3 @@ def test_figures_within_lists_are_compared_one_by_one() -> None:
     other = status(observed={"indexes": [{"name": "a", "scans": 1000}, {"name": "c", "scans": 5}]})
     assert not write_due(old, near, timedelta(hours=1), PERIOD)
     assert write_due(old, other, timedelta(0), PERIOD)
-
-
-json_objects = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
-    max_leaves=12,
-)
-statuses = st.dictionaries(st.text(max_size=2), json_objects, max_size=4)
-
-
-def applied(target: Any, patch: Any) -> Any:
-    """RFC 7386, section 2, as its pseudo code has it."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = applied(result.get(key), value)
-    return result
-
-
-def without_nulls(value: Any) -> Any:
-    """A status never holds null: None means absent, as the models dump it."""
-    if isinstance(value, dict):
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    return [without_nulls(v) for v in value] if isinstance(value, list) else value
-
-
-@given(statuses, statuses)
-def test_a_merge_patch_leads_from_one_status_to_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
-    old, new = without_nulls(old), without_nulls(new)
-    assert applied(old, merge_patch(old, new)) == new
-    assert merge_patch(new, new) == {}

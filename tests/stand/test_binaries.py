@@ -73,7 +73,7 @@ def test_a_build_fills_the_cache_once(cache: Path, tmp_path: Path, monkeypatch: 
     assert binaries.find_or_build(said.append) == built
     assert len(calls.read_text().splitlines()) == len(NAMES)
     assert all(line.startswith("0 off build -mod=readonly") for line in calls.read_text().splitlines())
-    assert "about 7 minutes on 2 cores, once" in said[0]
+    assert "about 7 minutes on 2 idle cores, once" in said[0]
 
 
 def test_a_build_that_fails_shows_the_compilers_words_and_leaves_nothing(

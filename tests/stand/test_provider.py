@@ -16,7 +16,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from stand.provider import Provider, tokens_of, vector_for
-from stand.provider.limits import Bucket, Limits, duration
+
+pytestmark = pytest.mark.real
 
 MODEL = "text-embedding-3-small"
 TEXTS = ["a knife", "a fork", "ein Löffel"]
@@ -51,44 +52,9 @@ async def raw(provider: Provider, **body: Any) -> httpx.Response:
         return await http.post(f"{provider.base_url}/embeddings", json=given, headers=headers)
 
 
-# -- pure ---------------------------------------------------------------------
-
-
-def test_a_vector_is_a_function_of_its_text() -> None:
-    """Unit length, the same every time, another for another text."""
-    vector = vector_for("a knife", 1536)
-    assert vector.shape == (1536,) and vector.dtype == np.float32
-    assert math.isclose(float(np.linalg.norm(vector)), 1, abs_tol=1e-5)
-    assert np.array_equal(vector, vector_for("a knife", 1536))
-    assert abs(float(vector @ vector_for("a fork", 1536))) < 0.2
-
-
-@pytest.mark.parametrize(("text", "tokens"), [("a", 1), ("abcd", 1), ("abcde", 2), ("Löffel", 2), ("", 0)])
-def test_tokens_are_a_quarter_of_the_bytes_rounded_up(text: str, tokens: int) -> None:
-    assert tokens_of(text) == tokens
-
-
-def test_a_bucket_fills_with_time_and_never_over_its_edge() -> None:
-    limits = Limits({"requests": Bucket.full(60, burst_seconds=2, now=0)})
-    assert limits.take(1, now=0) is None and limits.take(1, now=0) is None
-    refused = limits.take(1, now=0.25)
-    assert refused is not None and refused.wait_seconds == pytest.approx(0.75)
-    assert limits.take(1, now=1.01) is None
-    limits.buckets["requests"].refill(1000)
-    assert limits.buckets["requests"].level == 2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0ms"), (0.12, "120ms"), (7.66, "7.66s"), (179.56, "2m59.56s"), (60, "1m0s")]
-)
-def test_durations_are_written_as_openai_writes_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
-
-
 # -- answers ------------------------------------------------------------------
 
 
-@pytest.mark.real
 @pytest.mark.parametrize("encoding", ["base64", "float", None])
 async def test_every_vector_is_right_in_both_encodings(client: AsyncOpenAI, encoding: Any) -> None:
     """Without an encoding the library asks for base64 and decodes it itself."""
@@ -102,7 +68,6 @@ async def test_every_vector_is_right_in_both_encodings(client: AsyncOpenAI, enco
     assert answer.usage.total_tokens == sum(map(tokens_of, TEXTS))
 
 
-@pytest.mark.real
 async def test_fewer_dimensions_may_be_asked_for_and_more_may_not(client: AsyncOpenAI) -> None:
     answer = await client.embeddings.create(model=MODEL, input="a knife", dimensions=16)
     assert np.array_equal(np.array(answer.data[0].embedding, dtype=np.float32), vector_for("a knife", 16))
@@ -110,7 +75,6 @@ async def test_fewer_dimensions_may_be_asked_for_and_more_may_not(client: AsyncO
         await client.embeddings.create(model=MODEL, input="a knife", dimensions=65)
 
 
-@pytest.mark.real
 async def test_the_bill_says_what_was_produced(provider: Provider, client: AsyncOpenAI) -> None:
     await client.embeddings.create(model=MODEL, input=TEXTS)
     await client.embeddings.create(model=MODEL, input=TEXTS[:1])
@@ -129,7 +93,6 @@ async def test_the_bill_says_what_was_produced(provider: Provider, client: Async
 # -- refusals -----------------------------------------------------------------
 
 
-@pytest.mark.real
 async def test_a_wrong_key_is_echoed_with_its_middle_masked(provider: Provider) -> None:
     async with AsyncOpenAI(base_url=provider.base_url, api_key="sk-wrong-key-of-somebody", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError) as caught:
@@ -139,7 +102,6 @@ async def test_a_wrong_key_is_echoed_with_its_middle_masked(provider: Provider) 
     assert provider.bill()["requests"] == 0 and provider.requests()[0]["status"] == 401
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
@@ -159,7 +121,6 @@ async def test_a_request_beyond_the_bounds_is_refused_and_costs_nothing(
     assert provider.bill()["tokens"] == 0
 
 
-@pytest.mark.real
 async def test_one_poison_text_spoils_its_batch_and_is_not_named(provider: Provider, client: AsyncOpenAI) -> None:
     provider.control(poison=["fork"])
     with pytest.raises(openai.BadRequestError, match="input' is invalid") as caught:
@@ -169,9 +130,8 @@ async def test_one_poison_text_spoils_its_batch_and_is_not_named(provider: Provi
     assert provider.bill()["perText"] == {"a knife": 1}
 
 
-@pytest.mark.real
 async def test_above_the_limit_the_answer_says_when_to_come_back(provider: Provider, client: AsyncOpenAI) -> None:
-    provider.control(limits={"requestsPerMinute": 120, "tokensPerMinute": 60000, "burstSeconds": 0.5})
+    provider.control(limits={"requestsPerMinute": 60, "tokensPerMinute": 60000, "burstSeconds": 1})
     answer = await client.embeddings.with_raw_response.create(model=MODEL, input="a knife")
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
     assert answer.headers["x-ratelimit-limit-tokens"] == "60000"
@@ -179,14 +139,13 @@ async def test_above_the_limit_the_answer_says_when_to_come_back(provider: Provi
         await client.embeddings.create(model=MODEL, input="a knife")
     headers = caught.value.response.headers
     assert caught.value.code == "rate_limit_exceeded" and headers["retry-after"] == "1"
-    assert 0 < int(headers["retry-after-ms"]) <= 500
+    assert 0 < int(headers["retry-after-ms"]) <= 1000
     assert provider.bill()["requests"] == 1
     patient = client.with_options(max_retries=3)  # the library honours Retry-After by itself
     await patient.embeddings.create(model=MODEL, input="a knife")
     assert provider.bill()["requests"] == 2
 
 
-@pytest.mark.real
 async def test_a_request_larger_than_the_limit_never_fits(provider: Provider, client: AsyncOpenAI) -> None:
     provider.control(limits={"tokensPerMinute": 4})
     with pytest.raises(openai.RateLimitError, match="Request too large") as caught:
@@ -194,7 +153,6 @@ async def test_a_request_larger_than_the_limit_never_fits(provider: Provider, cl
     assert "retry-after" not in caught.value.response.headers
 
 
-@pytest.mark.real
 def test_an_order_that_is_not_understood_is_refused_by_name(provider: Provider) -> None:
     with pytest.raises(ValueError, match="latncy"):
         provider.control(latncy=1)
@@ -205,7 +163,6 @@ def test_an_order_that_is_not_understood_is_refused_by_name(provider: Provider) 
 # -- faults -------------------------------------------------------------------
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(
     ("kind", "details", "error"),
     [
@@ -229,7 +186,6 @@ async def test_an_error_is_openais_error_for_as_many_requests_as_ordered(
     assert provider.bill()["requests"] == 1
 
 
-@pytest.mark.real
 async def test_nonsense_arrives_as_ordered(provider: Provider) -> None:
     """Each of these is a 200 (or a redirect) that a careless client would store."""
     provider.fail_next("Html")
@@ -259,7 +215,6 @@ async def test_nonsense_arrives_as_ordered(provider: Provider) -> None:
     assert provider.bill()["requests"] == 8  # all but the page and the redirect
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(("kind", "billed"), [("Hang", 0), ("HangBilled", 1)])
 async def test_a_hanging_answer_runs_into_the_clients_timeout(
     provider: Provider, client: AsyncOpenAI, kind: str, billed: int
@@ -267,13 +222,13 @@ async def test_a_hanging_answer_runs_into_the_clients_timeout(
     provider.fail_next(kind)
     with pytest.raises(openai.APITimeoutError):
         await client.with_options(timeout=0.5).embeddings.create(model=MODEL, input=TEXTS)
+    await asyncio.to_thread(provider.wait_for, "Billed" if billed else "Received")
     assert provider.bill()["requests"] == billed
 
 
 # -- moments ------------------------------------------------------------------
 
 
-@pytest.mark.real
 @pytest.mark.parametrize(("point", "billed"), [("Received", 0), ("Billed", 1)])
 async def test_requests_can_be_held_before_and_after_they_are_paid(
     provider: Provider, client: AsyncOpenAI, point: str, billed: int
@@ -287,7 +242,6 @@ async def test_requests_can_be_held_before_and_after_they_are_paid(
     assert provider.bill()["requests"] == 1
 
 
-@pytest.mark.real
 async def test_a_client_that_left_still_pays(provider: Provider, client: AsyncOpenAI) -> None:
     provider.control(holdRequests="Received")
     sent = asyncio.create_task(client.embeddings.create(model=MODEL, input=TEXTS))
@@ -300,9 +254,8 @@ async def test_a_client_that_left_still_pays(provider: Provider, client: AsyncOp
     assert provider.bill()["texts"] == 3
 
 
-@pytest.mark.real
 async def test_latency_is_waited_for_by_each_request_on_its_own(provider: Provider, client: AsyncOpenAI) -> None:
-    provider.control(latencySeconds=0.3)
+    provider.control(latencySeconds=0.5)
     begun = time.monotonic()
     await asyncio.gather(*(client.embeddings.create(model=MODEL, input=TEXTS) for _ in range(10)))
-    assert 0.3 <= time.monotonic() - begun < 2.5
+    assert 0.5 <= time.monotonic() - begun < 4

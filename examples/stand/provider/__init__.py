@@ -6,10 +6,11 @@ at the moment of one's choice, and an exact account of what was paid. `Provider`
 
     vectors.py   what the vector of a text is, and what a text costs
     limits.py    token buckets for requests and tokens a minute
-    openai_errors.py   OpenAI's error bodies, word for word where they are known
+    openai_errors.py  OpenAI's error bodies, word for word where they are known
     faults.py    the ways to misbehave, as they are ordered through POST /control
     state.py     settings, bill and request log: what the control plane reads and writes
     app.py       the HTTP application
+    control.py   the control plane over HTTP
     client.py    the process and its control plane, for tests
 
 POST /v1/embeddings, GET /v1/models; POST /control, POST /reset, GET /bill, GET /requests (no key asked).

@@ -1,4 +1,4 @@
-"""The HTTP application: one request's way from its first byte to the last, and the control plane.
+"""The HTTP application: one request's way from its first byte to the last.
 
 The order is a real provider's: body, key, bounds, rate limit, then the model works (latency), the bill is
 written, and only then the answer goes out. Holds and faults sit at the points a client can be surprised at.
@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from stand.provider import faults, openai_errors
+from stand.provider.control import control_routes
 from stand.provider.faults import Fault
 from stand.provider.openai_errors import ErrorAnswer
 from stand.provider.state import RequestRecord, State
@@ -57,39 +58,12 @@ def application(state: State) -> Starlette:
             headers = state.limits.headers() | dict(error.headers)
             return JSONResponse(error.body(), error.status, headers=headers)
 
-    async def control(request: Request) -> Response:
-        try:
-            await state.control(await request.json())
-        except (ValueError, TypeError, AttributeError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-        return JSONResponse({})
-
-    async def reset(_: Request) -> Response:
-        await state.reset()
-        return JSONResponse({})
-
-    async def bill(_: Request) -> Response:
-        return JSONResponse(state.bill.as_json())
-
-    async def requests(request: Request) -> Response:
-        query = request.query_params
-        at_least, timeout = int(query.get("atLeast", 0)), float(query.get("timeoutSeconds", 0))
-        return JSONResponse(await state.requests(query.get("state"), at_least, timeout))
-
     async def models(_: Request) -> Response:
         one = {"id": "text-embedding-3-small", "object": "model", "owned_by": "stand"}
         return JSONResponse({"object": "list", "data": [one]})
 
-    return Starlette(
-        routes=[
-            Route("/v1/embeddings", embeddings, methods=["POST"]),
-            Route("/v1/models", models),
-            Route("/control", control, methods=["POST"]),
-            Route("/reset", reset, methods=["POST"]),
-            Route("/bill", bill),
-            Route("/requests", requests),
-        ]
-    )
+    routes = [Route("/v1/embeddings", embeddings, methods=["POST"]), Route("/v1/models", models)]
+    return Starlette(routes=[*routes, *control_routes(state)])
 
 
 async def _embeddings(state: State, request: Request) -> Response:

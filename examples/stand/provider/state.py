@@ -89,7 +89,7 @@ class State:
             self.changed.notify_all()
 
     async def control(self, order: Mapping[str, Any]) -> None:
-        """Apply POST /control. ValueError names what is not understood; then nothing was applied."""
+        """Apply POST /control. ValueError names what is not understood; what stands before it is applied."""
         setters: dict[str, Callable[[Any], None]] = {
             "latencySeconds": self._set_latency,
             "faults": self._set_faults,

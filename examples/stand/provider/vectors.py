@@ -23,5 +23,5 @@ def vector_for(text: str, dimensions: int) -> Vector:
 
 
 def tokens_of(text: str) -> int:
-    """The tokens a text is billed: its UTF-8 bytes divided by four, rounded up (English with a real tokenizer: about the same)."""
+    """The tokens a text is billed: its UTF-8 bytes divided by four, rounded up (for English near the truth)."""
     return math.ceil(len(text.encode()) / 4)

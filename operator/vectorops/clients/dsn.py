@@ -1,6 +1,6 @@
 """From a connection URL and TLS settings to the arguments of a connection.
 
-The URL comes out of a Secret that somebody else owns. It may name hosts, port, user, password, database and sslmode, and
+The URL comes out of a Secret that somebody else owns. It may name hosts, port, user, password, database and sslmode,
 nothing else: files (sslrootcert, passfile, service) and server settings are refused, and nothing is filled in from
 the operator's own environment. What is wrong with a URL is said without showing any of it.
 """
@@ -24,7 +24,9 @@ from vectorops.errors import Reason, Stalled
 
 _KEY_SALT = secrets.token_bytes(32)  # of this process only: a key in a log cannot be tried against guessed passwords
 
-_ACCEPTED_OPTIONS = frozenset({"sslmode", "host", "port", "application_name", "connect_timeout", "target_session_attrs"})
+_ACCEPTED_OPTIONS = frozenset(
+    {"sslmode", "host", "port", "application_name", "connect_timeout", "target_session_attrs"}
+)
 """The last three are accepted because they are common in such URLs, and ignored because we set them ourselves."""
 
 DEFAULT_PORT = 5432
@@ -73,7 +75,8 @@ class Target:
     def key(self) -> str:
         """The same for the same target within this process, different for any other; tells nothing about either."""
         key_pem = self.tls.key_pem.get_secret_value() if self.tls.key_pem else None
-        parts = (self.url.get_secret_value(), self.tls.mode, self.tls.ca_pem, self.tls.cert_pem, key_pem, self.max_connections)
+        tls = (self.tls.mode, self.tls.ca_pem, self.tls.cert_pem, key_pem)
+        parts = (self.url.get_secret_value(), tls, self.max_connections)
         return hmac.new(_KEY_SALT, repr(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
 
@@ -157,18 +160,19 @@ def _trust(context: ssl.SSLContext, ca_pem: str | None) -> None:
     try:
         context.load_verify_locations(cadata=ca_pem)
     except (ssl.SSLError, ValueError):
-        raise Stalled(Reason.SecretInvalid, "The CA in spec.database.tls.caSecretRef is no PEM certificate; put one there.") from None
+        text = "The CA in spec.database.tls.caSecretRef is no PEM certificate; put one there."
+        raise Stalled(Reason.SecretInvalid, text) from None
 
 
 def _present(context: ssl.SSLContext, tls: Tls) -> None:
-    """Load the client certificate; OpenSSL's Python binding takes only a path, so the key stands in a file for a moment."""
+    """Load the client certificate; Python's ssl takes only a path, so the key stands in a file for a moment."""
     pem = tls.cert_pem + "\n" + (tls.key_pem.get_secret_value() if tls.key_pem else "") if tls.cert_pem else ""
     descriptor, path = _scratch_file()
     try:
         os.write(descriptor, pem.encode())
         context.load_cert_chain(path, password=lambda: "")  # a password must never be asked for on a terminal
     except (ssl.SSLError, ValueError, OSError):
-        text = "The client certificate and key in spec.database.tls are no matching, unencrypted PEM pair; correct the Secrets."
+        text = "The client certificate and key of spec.database.tls are no unencrypted PEM pair; correct the Secrets."
         raise Stalled(Reason.SecretInvalid, text) from None
     finally:
         os.close(descriptor)

@@ -20,6 +20,7 @@ from vectorops import __version__
 from vectorops.clients.kubernetes_errors import (
     Conflict,
     Missing,
+    Refused,
     Request,
     Resource,
     from_answer,
@@ -38,9 +39,10 @@ SECRETS = Resource("", "v1", "secrets")
 NAMESPACES = Resource("", "v1", "namespaces")
 EVENTS = Resource("events.k8s.io", "v1", "events")
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-MERGE_PATCH = "application/merge-patch+json"
+MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 
 Json = dict[str, Any]
+Operations = Sequence[Json]  # a JSON patch
 
 
 class Kubernetes:
@@ -76,13 +78,25 @@ class Kubernetes:
             message = f"{request.resource.rule_name} is not served: apply the CRDs of this version"
             raise Transient(Reason.KubernetesUnavailable, message) from exc
 
-    async def patch_status(self, plural: str, namespace: str, name: str, uid: str, status: Json) -> Json | None:
-        """Merge `status` into the object's status; a key that is None is removed. Returns the object as it is now.
+    async def replace_status(self, plural: str, namespace: str, name: str, uid: str, status: Json) -> Json | None:
+        """Make `status` the object's whole status, in one request. Returns the object as it is now.
 
-        None when the object is gone, or another one (another uid) bears its name.
+        None when the object is gone, or another one (another uid) bears its name. The uid is a `test` of a JSON patch:
+        in a merge patch of a status the API server ignores metadata.uid and would write to the other object (tried).
         """
-        body = {"metadata": {"uid": uid}, "status": status}
-        return await self._patch_own(Request("patch", _own(plural), namespace, name, "status"), uid, body)
+        same = {"op": "test", "path": "/metadata/uid", "value": uid}
+        whole = {"op": "add", "path": "/status", "value": status}
+        return await self._patch_own(Request("patch", _own(plural), namespace, name, "status"), uid, [same, whole])
+
+    async def patch_status(self, plural: str, namespace: str, name: str, uid: str, status: Json) -> Json | None:
+        """Merge `status` into the object's status; a key that is None is removed. Otherwise as `replace_status`.
+
+        Reads first, because only a whole status can be written on condition of the uid: who knows all of it replaces.
+        """
+        present = await self.get(plural, namespace, name)
+        if present is None or present["metadata"]["uid"] != uid:
+            return None
+        return await self.replace_status(plural, namespace, name, uid, _merged(present.get("status") or {}, status))
 
     async def patch_metadata(
         self, plural: str, namespace: str, name: str, uid: str, *, finalizers: Sequence[str], resource_version: str
@@ -109,7 +123,7 @@ class Kubernetes:
         return await self.read(SECRETS, namespace, name)
 
     async def create_event(self, namespace: str, event: Json) -> str:
-        """Create an events.k8s.io/v1 Event; returns its name. "" when its namespace is ending: nothing can be told there.
+        """Create an events.k8s.io/v1 Event; returns its name, or "" when its namespace ends: nothing can be told there.
 
         The caller names it (`metadata.name`) or lets the server (`metadata.generateName`); apiVersion and kind are
         put in here. An Event of that name that is already there counts as created.
@@ -132,7 +146,7 @@ class Kubernetes:
         return True
 
     async def namespace_terminating(self, namespace: str) -> bool:
-        """Whether the namespace is gone or being deleted. False also where we may not look: nobody must be blocked by it."""
+        """Whether the namespace is gone or being deleted. False where we may not look: that must block nobody."""
         try:
             found = await self.read(NAMESPACES, None, namespace)
         except Stalled:
@@ -147,13 +161,13 @@ class Kubernetes:
 
     # -- one request --------------------------------------------------------------------------------------------------
 
-    async def _patch_own(self, request: Request, uid: str, body: Json) -> Json | None:
+    async def _patch_own(self, request: Request, uid: str, body: Json | Operations) -> Json | None:
         try:
             return await self._send(request, "PATCH", body=body)
         except Missing:
             return None
-        except Conflict:
-            # 409 is the answer to a wrong uid and to a wrong resourceVersion alike; only looking tells them apart.
+        except (Conflict, Refused):
+            # 409 answers a wrong uid and a wrong resourceVersion alike, 422 a wrong uid and a wrong status; look.
             assert request.namespace is not None and request.name is not None
             present = await self.read(request.resource, request.namespace, request.name)
             if present is None or present["metadata"]["uid"] != uid:
@@ -167,13 +181,13 @@ class Kubernetes:
         *,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
-        body: Json | None = None,
+        body: Json | Operations | None = None,
     ) -> Json:
         """Send and read, once. Every way in which it can fail leaves here as one of the operator's errors."""
         sent_query = dict(query or {})
         sent_headers = {"Accept": "application/json", **(headers or {})}
         if body is not None:
-            sent_headers["Content-Type"] = MERGE_PATCH if method == "PATCH" else "application/json"
+            sent_headers["Content-Type"] = _content_type(method, body)
             sent_query["fieldManager"] = FIELD_MANAGER
         try:
             code, answered, raw = await self._exchange(request.path, method, sent_query, sent_headers, body)
@@ -190,7 +204,7 @@ class Kubernetes:
         raise from_answer(request, code, answered, raw)
 
     async def _exchange(
-        self, path: str, method: str, query: dict[str, str], headers: dict[str, str], body: Json | None
+        self, path: str, method: str, query: dict[str, str], headers: dict[str, str], body: Any
     ) -> tuple[int, Any, bytes]:
         import aiohttp
 
@@ -231,12 +245,13 @@ class Kubernetes:
         configuration = present or Configuration(connection_pool_maxsize=CONNECTIONS)  # retries: None, we own them
         try:
             if self._kubeconfig:
-                await loaders.load_kube_config(self._kubeconfig, client_configuration=configuration, persist_config=False)
+                path = self._kubeconfig
+                await loaders.load_kube_config(path, client_configuration=configuration, persist_config=False)
             else:
                 loaders.load_incluster_config(configuration)
         except (config.ConfigException, OSError, ValueError, KeyError) as exc:
             named = f"the kubeconfig {self._kubeconfig}" if self._kubeconfig else "the ServiceAccount of this pod"
-            message = f"{named} cannot be used ({type(exc).__name__}); set KUBECONFIG, or run as a pod with a ServiceAccount"
+            message = f"{named} cannot be used ({type(exc).__name__}); set KUBECONFIG, or give the pod a ServiceAccount"
             raise Stalled(Reason.KubernetesUnavailable, message) from exc
         return configuration
 
@@ -247,6 +262,24 @@ class _NamespaceEnds(OperatorError):
 
 def _own(plural: str) -> Resource:
     return Resource(GROUP, VERSION, plural)
+
+
+def _content_type(method: str, body: Json | Operations) -> str:
+    if method != "PATCH":
+        return "application/json"
+    return MERGE_PATCH if isinstance(body, dict) else JSON_PATCH
+
+
+def _merged(present: Json, change: Json) -> Json:
+    """RFC 7396: None removes, objects merge, everything else replaces."""
+    made = {key: value for key, value in present.items() if key not in change}
+    for key, value in change.items():
+        if isinstance(value, dict):
+            former = present.get(key)
+            made[key] = _merged(former if isinstance(former, dict) else {}, value)
+        elif value is not None:
+            made[key] = value
+    return made
 
 
 def _import_client() -> Any:

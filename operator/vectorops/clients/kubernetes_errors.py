@@ -2,8 +2,8 @@
 
     401, 403            Stalled RBACMissing      names the rule to add
     404                 Missing                  the caller knows whether that is an answer or an error
-    409                 Conflict                 the caller knows what it was up against
-    400, 405, 413, 422  Transient InternalError  we sent what the API does not take: a bug, or an older CRD
+    409                 Conflict (a Transient)   the caller knows what it was up against
+    400, 405, 413, 422  Refused InternalError    we sent what the API does not take: a bug, or an older CRD
     410, 429, 5xx       Transient KubernetesUnavailable, not before Retry-After
     no answer           Transient KubernetesUnavailable
 
@@ -83,6 +83,10 @@ class Conflict(Transient):
     """409: somebody else was faster. The remedy is to read again and decide again."""
 
 
+class Refused(Transient):
+    """422 and its like: refused as it was sent. Also the answer to a JSON patch whose `test` does not hold."""
+
+
 def from_answer(request: Request, code: int, headers: Mapping[str, str], body: bytes) -> OperatorError:
     """The error for an answer that is not 2xx."""
     if code == 401:
@@ -98,8 +102,8 @@ def from_answer(request: Request, code: int, headers: Mapping[str, str], body: b
         message = f"the API server answered {code} to {request.words}"
         return Transient(Reason.KubernetesUnavailable, message, after=_retry_after(headers))
     fields = ", ".join(_fields(body)) or "none named"
-    message = f"the API server refused ({code}) to {request.words}; fields: {fields}; are the CRDs of this version applied?"
-    return Transient(Reason.InternalError, message, after=BUG_PAUSE)
+    message = f"the API server refused ({code}) to {request.words}; fields: {fields}; apply the CRDs of this version"
+    return Refused(Reason.InternalError, message, after=BUG_PAUSE)
 
 
 def from_silence(request: Request, error: Exception) -> OperatorError:

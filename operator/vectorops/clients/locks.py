@@ -11,7 +11,7 @@ from vectorops.clients.postgres import Connection
 from vectorops.clients.sqlstate import speaking
 
 LOCK_CLASS = 0x766F7073
-"""First key of the pair: the bytes "vops", so that a person finds it in pg_locks and no other application uses it by chance."""
+"""First key of the pair: the bytes "vops", to be found in pg_locks and not in use by another application by chance."""
 
 _SIGN = 1 << 31
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
 from vectorops.clients.sql import qualified, quote_ident, statements
@@ -81,7 +82,8 @@ HANDSHAKE = """
 SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.current_setting('search_path') AS search_path,
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
             THEN pg_catalog.set_config('transaction_timeout', '0', false) END AS transaction_timeout,
-       EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+       EXISTS (SELECT FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                WHERE n.nspname OPERATOR(pg_catalog.=) 'vectorops' AND c.relname OPERATOR(pg_catalog.=) 'intent'
                  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
                  AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) AS has_intents
@@ -98,6 +100,7 @@ class Database:
     def __init__(self, target: Target) -> None:
         self.key = target.key
         self.has_intents = False  # whether vectorops.intent is there and readable, as last seen
+        self.has_bookkeeping = False  # whether the whole schema vectorops was seen; see bookkeeping.py
         self._target = target
         self._watching: Connection | None = None
         self._lock = asyncio.Lock()
@@ -119,7 +122,7 @@ class Database:
         return await self._ask("fetchval", sql, args, timeout)
 
     async def execute(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS) -> str:
-        """Run a short statement; the command tag. Without arguments it may be several statements, in one transaction."""
+        """Run a short statement; the command tag. Without arguments it may be several, in one transaction."""
         tag: str = await self._ask("execute", sql, args, timeout)
         return tag
 
@@ -127,14 +130,15 @@ class Database:
     async def session(self, application_name: str) -> AsyncIterator[Connection]:
         """A connection of one's own without any timeout, for long work. Waiting(TooManyConnections) if all are lent.
 
-        `application_name`: `vectorops:<shortName>:<uid>`, at most 63 bytes. What the body leaves unfinished is not cancelled.
+        `application_name`: `vectorops:<shortName>:<uid>`, at most 63 bytes. What the body leaves unfinished is not
+        cancelled.
         """
         if len(application_name.encode()) > 63:
             raise ValueError("the server would cut this application_name silently")
         try:
             await asyncio.wait_for(self._sessions.acquire(), SESSION_WAIT_SECONDS)
         except TimeoutError as exc:
-            text = "All connections of spec.database.maxConnections are in use; raise it, or wait for the work that runs."
+            text = "All connections of spec.database.maxConnections are in use; raise it, or wait for what runs."
             raise Waiting(Reason.TooManyConnections, text, after=15.0) from exc
         try:
             connection = await self._connect(_SESSION | {"application_name": application_name})
@@ -172,18 +176,23 @@ class Database:
             watching = self._watching
             try:
                 with speaking("asking the database"):
-                    return await getattr(watching, method)(sql, *args, timeout=min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS)
+                    patience = min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS
+                    return await getattr(watching, method)(sql, *args, timeout=patience)
             except BaseException as exc:
-                if sqlstate_of(exc) is None:  # no answer came: what this connection says next may belong to this question
+                if sqlstate_of(exc) is None:  # no answer: what comes next may belong to this question
                     watching.terminate()
                 raise
 
     async def _connect(self, settings: dict[str, str]) -> Connection:
         arguments = connect_arguments(self._target)
+        settings = _PINNED | settings
         try:
             with speaking("connecting to the database"):
                 connection: Connection = await asyncpg.connect(
-                    **arguments, timeout=CONNECT_SECONDS, server_settings=_PINNED | settings, target_session_attrs="primary"
+                    **arguments,
+                    timeout=CONNECT_SECONDS,
+                    server_settings=settings,
+                    target_session_attrs=SessionAttribute.primary,
                 )
         except OperatorError as exc:
             if sqlstate_of(exc) == "08P01":  # "unsupported startup parameter": only poolers refuse what Postgres knows

@@ -37,7 +37,7 @@ class Secrets:
     async def value(self, namespace: str, name: str, key: str) -> SecretStr:
         """The text under `key`, without a trailing newline (editors and `echo` leave one, no credential has one).
 
-        Raises Stalled: SecretNotFound when Secret or key is missing, SecretInvalid when the value is empty or not UTF-8.
+        Raises Stalled: SecretNotFound when Secret or key is missing, SecretInvalid when it is empty or not UTF-8.
         """
         data = await self._data(namespace, name)
         if key not in data:
@@ -51,7 +51,8 @@ class Secrets:
             message = f"Secret {name} in namespace {namespace}: the value under {key} is not UTF-8 text"
             raise Stalled(Reason.SecretInvalid, message) from None
         if not text:
-            raise Stalled(Reason.SecretInvalid, f"Secret {name} in namespace {namespace}: the value under {key} is empty")
+            message = f"Secret {name} in namespace {namespace}: the value under {key} is empty"
+            raise Stalled(Reason.SecretInvalid, message)
         return SecretStr(text)
 
     def forget(self, namespace: str, name: str) -> None:

@@ -26,13 +26,14 @@ def quote_ident(name: str) -> str:
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError as exc:
-        raise Stalled(Reason.InvalidSpec, "An identifier holds characters that are not valid Unicode; correct it.") from exc
+        raise Stalled(Reason.InvalidSpec, "An identifier is not valid Unicode; correct it.") from exc
     if size == 0:
         raise Stalled(Reason.InvalidSpec, "An identifier is empty; give it a name.")
     if "\x00" in name:
         raise Stalled(Reason.InvalidSpec, "An identifier holds a NUL character; remove it.")
     if size > MAX_IDENTIFIER_BYTES:
-        raise Stalled(Reason.InvalidSpec, f'The identifier "{name}" has {size} bytes; Postgres holds {MAX_IDENTIFIER_BYTES}.')
+        text = f'The identifier "{name}" has {size} bytes and Postgres holds {MAX_IDENTIFIER_BYTES}; shorten it.'
+        raise Stalled(Reason.InvalidSpec, text)
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -45,8 +46,8 @@ def qualified(schema: str, name: str) -> str:
 def statements(package: str, resource: str = "queries.sql") -> Mapping[str, str]:
     """The statements of a room: name -> text, from `queries.sql` beside its code.
 
-    The file is a list of `-- name: xxx`, at least one `-- why` line, then SQL up to the next name. What breaks the form is
-    a mistake of ours and raises ValueError at import.
+    The file is a list of `-- name: xxx`, at least one `-- why` line, then SQL up to the next name. What breaks the form
+    is a mistake of ours and raises ValueError at import.
     """
     text = files(package).joinpath(resource).read_text(encoding="utf-8")
     return MappingProxyType(parse_statements(text))

@@ -48,12 +48,12 @@ _BY_CLASS: dict[str, _Entry] = {
 }
 
 SHARED_MEMORY_SOURCE = "dsm_impl.c"
-"""53100 from this file of the server is a full /dev/shm, not a full disk; the text of the error is translated, this is not."""
+"""53100 from this file of the server is a full /dev/shm, not a full disk; its text is translated, this is not."""
 
 
 @contextmanager
 def speaking(what: str) -> Iterator[None]:
-    """Translate what Postgres, TLS or the socket raise inside; `what` says what was being done ("reading the catalogue")."""
+    """Translate what Postgres, TLS or the socket raise inside; `what` says what was done ("counting rows")."""
     try:
         yield
     except OperatorError:
@@ -82,7 +82,7 @@ def translated(exc: BaseException, what: str) -> OperatorError:
         # asyncpg raises a bare ConnectionError, and only then, when the server refuses the TLS upgrade
         return _error(Stalled, Reason.TLSFailed, what)
     if isinstance(exc, ValueError) and isinstance(exc, asyncpg.InterfaceError):
-        return Transient(Reason.DatabaseError, f"{what} failed: a value does not fit the type of its column or parameter.")
+        return Transient(Reason.DatabaseError, f"{what} failed: a value does not fit the type of its parameter.")
     return _error(Transient, Reason.DatabaseUnavailable, what)  # refused, unresolvable, timed out, closed under us
 
 

@@ -7,6 +7,7 @@ the model they speak of, as `rules`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -26,6 +27,11 @@ Decimal = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]  
 Quantity = Annotated[str, Field(max_length=32, pattern=r"^(Auto|[1-9][0-9]*(Ki|Mi|Gi|Ti))$")]
 
 
+def in_each(namespaces: Collection[str]) -> list[str | None]:
+    """The namespaces to ask in; none named means one question over all of them."""
+    return list(namespaces) or [None]
+
+
 class Rule(BaseModel):
     """A CEL rule on the model that carries it, as in `x-kubernetes-validations`."""
 
@@ -36,7 +42,7 @@ class Rule(BaseModel):
 
 
 def immutable(*fields: str, why: str) -> tuple[Rule, ...]:
-    """Rules (one a field, camelCase) that freeze fields; on the parent, so that adding or removing one is caught too."""
+    """Rules (one a field, camelCase) that freeze fields; on the parent, so adding or removing one is caught."""
     return tuple(
         Rule(
             rule=f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})",
@@ -89,13 +95,19 @@ class ConditionStatus(ApiModel):
 class Progress(ApiModel):
     """How far a piece of work is. PROGRESS and ETA of `kubectl get` read `summary` and `eta`."""
 
-    done: int | None = Field(default=None, description="Units done: rows, or blocks of the table during an index build.")
+    done: int | None = Field(
+        default=None, description="Units done: rows, or blocks of the table during an index build."
+    )
     total: int | None = Field(default=None, description="Units in all.")
     percent: int | None = Field(default=None, description="Whole percent done.")
     summary: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="Percent as text, e.g. 43%.")
-    rate_per_second: Annotated[str, Field(max_length=32)] | None = Field(default=None, description="Units per second, two digits.")
+    rate_per_second: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None, description="Units per second, two digits."
+    )
     eta_seconds: int | None = Field(default=None, description="Seconds that remain at the present rate.")
-    eta: Annotated[str, Field(max_length=32)] | None = Field(default=None, description="What remains, as text, e.g. 2m10s.")
+    eta: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None, description="What remains, as text, e.g. 2m10s."
+    )
     last_advance_time: datetime | None = Field(default=None, description="When the work last got further.")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import kopf
 
-from vectorops.runtime.api import GROUP, VERSION
+from vectorops.runtime.api import GROUP, VERSION, in_each
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
 
@@ -41,7 +41,9 @@ def configure(settings: kopf.OperatorSettings, worker_limit: int) -> None:
     settings.process.ultimate_exiting_timeout = EXIT_TIMEOUT
 
 
-def bind(kinds: Collection[Kind[Any, Any, Any]], loops: Loops, stop: Callable[[], Awaitable[None]]) -> kopf.OperatorRegistry:
+def bind(
+    kinds: Collection[Kind[Any, Any, Any]], loops: Loops, stop: Callable[[], Awaitable[None]]
+) -> kopf.OperatorRegistry:
     """A registry with the handlers of all kinds. `stop` is awaited before any task is cancelled."""
     registry = kopf.OperatorRegistry()
     for kind in kinds:
@@ -86,4 +88,4 @@ def watching(kind: Kind[Any, Any, Any], namespaces: Collection[str]) -> bool:
     """Whether a watcher task of the kind runs for each namespace. Kopf gives no other sign of one that has ended."""
     wanted = f"watcher for {kind.names.plural}.{VERSION}.{GROUP}@"
     names = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
-    return all(f"{wanted}{namespace}" in names for namespace in (namespaces or [None]))
+    return all(f"{wanted}{namespace}" in names for namespace in in_each(namespaces))

@@ -48,10 +48,14 @@ def carried(conditions: Iterable[dict[str, Any]], family: Family) -> list[Condit
     if family is not Family.RUN_TO_COMPLETION:
         return []
     kept = ("Complete", "Failed", "Suspended")
-    return [Condition(c["type"], c["status"], c["reason"], c.get("message", "")) for c in conditions if c["type"] in kept]
+    return [
+        Condition(c["type"], c["status"], c["reason"], c.get("message", "")) for c in conditions if c["type"] in kept
+    ]
 
 
-def merge(former: Sequence[dict[str, Any]], stated: Iterable[Condition], generation: int, now: datetime) -> list[dict[str, Any]]:
+def merge(
+    former: Sequence[dict[str, Any]], stated: Iterable[Condition], generation: int, now: datetime
+) -> list[dict[str, Any]]:
     """The list for status: stated conditions in order, each with the time of its last turn of status."""
     times = {c["type"]: (c["status"], c.get("lastTransitionTime")) for c in former}
     merged: dict[str, dict[str, Any]] = {}
@@ -65,7 +69,9 @@ def merge(former: Sequence[dict[str, Any]], stated: Iterable[Condition], generat
             "observedGeneration": generation,
             "lastTransitionTime": since if was == condition.status and since else stamp(now),
         }
-    return sorted(merged.values(), key=lambda c: (ORDER.index(c["type"]) if c["type"] in ORDER else len(ORDER), c["type"]))
+    return sorted(
+        merged.values(), key=lambda c: (ORDER.index(c["type"]) if c["type"] in ORDER else len(ORDER), c["type"])
+    )
 
 
 def find(conditions: Iterable[dict[str, Any]], type_: str) -> dict[str, Any] | None:

@@ -51,7 +51,9 @@ class Recorder:
             metrics.event_recorded(subject.kind, event.reason)
         except OperatorError as error:
             metrics.failed(subject.kind, error.reason)
-            logger.warning("event %s of %s/%s was not recorded: %s", event.reason, subject.namespace, subject.name, error.reason)
+            logger.warning(
+                "event %s of %s/%s was not recorded: %s", event.reason, subject.namespace, subject.name, error.reason
+            )
 
     async def _record(self, ctx: Context, subject: Subject, event: Event) -> None:
         now = ctx.clock()

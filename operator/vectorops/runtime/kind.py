@@ -7,7 +7,7 @@ kinds keep something so, run-to-completion kinds end.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -180,7 +180,7 @@ class Kind(Generic[S, O, T]):
     conditions: Callable[[View[S, O, T]], tuple[Condition, ...]] = no_conditions  # pure: beyond the family's
     holds: Callable[[View[S, O, T]], bool] = nothing_held  # pure: must something outside be undone before deletion?
     grants: tuple[Grant, ...] = ()
-    stop: Callable[[Context, Subject], Awaitable[None]] | None = None  # the object is gone: end its work
+    stop: Callable[[Context, Subject], Coroutine[Any, Any, None]] | None = None  # the object is gone: end its work
 
     def decide(self, view: View[S, O, T]) -> Verdict:
         """The first check that has something to say. A room whose last check may be silent is a bug."""

@@ -20,7 +20,7 @@ from vectorops.runtime.schema import NAME_BYTES, NotAnApi, Schema, structural, w
 CRDS = "crds"
 RBAC_FILE = "examples/install/rbac.yaml"
 WIDTH = 120  # as the code: a description is folded, not cut
-UNSEEN = {"observedGeneration": -1}  # a new object's status: no generation has been seen, so it is not current (kstatus)
+UNSEEN = {"observedGeneration": -1}  # a new object's status: nothing of it has been seen yet (kstatus)
 
 
 def header(source: str) -> str:
@@ -67,7 +67,7 @@ def files(kinds: Sequence[Kind[Any, Any, Any]]) -> dict[str, str]:
 
 
 def write(kinds: Sequence[Kind[Any, Any, Any]], root: Path) -> list[str]:
-    """Bring the files below `root` to what the kinds say, removing CRDs of kinds that are no more. Returns what changed."""
+    """Bring the files below `root` to what the kinds say; CRDs of kinds that are no more go. Returns what changed."""
     wanted, changed = files(kinds), check(kinds, root)
     for name in changed:
         path = root / name
@@ -92,7 +92,7 @@ def _root(kind: Kind[Any, Any, Any]) -> Schema:
     spec = structural(kind.spec, f"{kind.names.kind}.spec")
     status = without_defaults(structural(kind.status, f"{kind.names.kind}.status"))
     if not spec.get("description"):
-        raise NotAnApi(f"{kind.names.kind}.spec: the model needs a docstring; it is what `kubectl explain` says of the kind")
+        raise NotAnApi(f"{kind.names.kind}.spec: the model needs a docstring; `kubectl explain` shows it for the kind")
     seen = status["properties"]["observedGeneration"]
     seen["default"] = UNSEEN["observedGeneration"]
     status["default"] = dict(UNSEEN)

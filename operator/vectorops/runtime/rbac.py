@@ -17,6 +17,7 @@ NAME = "vectorops"
 NAMESPACE = "vectorops-system"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": NAME}
 RBAC = "rbac.authorization.k8s.io"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}  # the operator needs no privilege of a node
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,20 @@ def rules(kinds: Sequence[Kind[Any, Any, Any]], *, cluster: bool = True) -> list
         Grant(GROUP, plurals, ("patch",), "metadata.finalizers, while something outside must be undone first"),
         Grant(GROUP, tuple(f"{plural}/status" for plural in plurals), ("patch",), "status"),
         Grant("events.k8s.io", ("events",), ("create", "patch"), "what `kubectl describe` tells"),
-        Grant("", ("secrets",), ("get",), "connection strings, keys and certificates: by name, never listed or watched"),
+        Grant("", ("secrets",), ("get",), "connection strings, keys, certificates: by name, never listed or watched"),
     ]
     if cluster:
-        own.append(Grant("", ("namespaces",), ("get",), "whether one is being deleted; the cluster's identity (kube-system)"))
+        why = "whether one is being deleted; the cluster's identity (the uid of kube-system)"
+        own.append(Grant("", ("namespaces",), ("get",), why))
     return own + _merged(grant for kind in kinds for grant in kind.grants)
 
 
 def install(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
-    """What an operator for all namespaces needs: namespace, ServiceAccount, ClusterRole and binding, roles for users."""
+    """For all namespaces: a namespace to live in, ServiceAccount, ClusterRole and binding, roles for users."""
     role, granted = _meta(NAME), rules(kinds)
     binding = {"roleRef": _ref("ClusterRole"), "subjects": [_subject()]}
     return [
-        Document(_manifest("v1", "Namespace", _meta(NAMESPACE, **{"pod-security.kubernetes.io/enforce": "restricted"}))),
+        Document(_manifest("v1", "Namespace", _meta(NAMESPACE, **RESTRICTED))),
         Document(_manifest("v1", "ServiceAccount", _meta(NAME) | {"namespace": NAMESPACE})),
         _role("ClusterRole", role, granted),
         Document(_manifest(f"{RBAC}/v1", "ClusterRoleBinding", _meta(NAME), **binding)),
@@ -72,9 +74,9 @@ def user_roles(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
     status = tuple(f"{plural}/status" for plural in plurals)
     writing = ("create", "update", "patch", "delete", "deletecollection")
     granted = {
-        "view": [Grant(GROUP, plurals + status, ("get", "list", "watch"), "see everything; no Secret is named with its value")],
+        "view": [Grant(GROUP, plurals + status, ("get", "list", "watch"), "see everything; nothing in it is secret")],
         "edit": [Grant(GROUP, plurals, writing, "ask for things")],
-        "admin": [Grant(GROUP, plurals, ("approve",), "approve plans (checked by the chart's ValidatingAdmissionPolicy)")],
+        "admin": [Grant(GROUP, plurals, ("approve",), "approve plans, where an admission policy asks for it")],
     }
     return [
         _role("ClusterRole", _meta(f"{NAME}-{who}", **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)

@@ -20,13 +20,14 @@ from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
 from vectorops.runtime import conditions
 from vectorops.runtime.context import Context
 from vectorops.runtime.deletion import may_let_go, seconds_left
-from vectorops.runtime.kind import Condition, Event, Verdict, View
+from vectorops.runtime.kind import Condition, Event, Tristate, Verdict, View
 from vectorops.runtime.tracked import Tracked
 
 logger = logging.getLogger(__name__)
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
 BACKOFF_FIRST, BACKOFF_CAP = 1.0, 300.0  # seconds; full jitter between
+SILENT_ACTS = 3  # the pass after an act follows at once and tells what came of it: no write for what lasts an instant
 LEAST_SLEEP = 0.05  # seconds: no verdict can make the loop spin
 
 
@@ -47,7 +48,9 @@ async def one_pass(ctx: Context, tracked: Tracked) -> float:
     started = time.perf_counter()
     seen = await look(ctx, tracked)
     seen, acted = await touch(ctx, tracked, seen)
-    await summarise(ctx, tracked, seen)
+    tracked.acts_in_a_row = tracked.acts_in_a_row + 1 if acted else 0
+    if not 0 < tracked.acts_in_a_row <= SILENT_ACTS:
+        await summarise(ctx, tracked, seen)
     result = "error" if seen.own is None else "stalled" if seen.verdict.stalled else "ok"
     metrics.reconciled(tracked.kind.names.kind, result, time.perf_counter() - started)
     return sleep_for(tracked, seen, acted, seconds_left(tracked.subject, tracked.raw_spec, ctx.clock()))
@@ -161,7 +164,7 @@ def _unseen(tracked: Tracked, error: OperatorError) -> Seen:
 def _failed(tracked: Tracked, seen: Seen, error: OperatorError) -> Seen:
     """An act failed: what was seen stands; Ready names the error, and stays True where it was seen to be so."""
     metrics.failed(tracked.kind.names.kind, error.reason)
-    ready = "True" if seen.verdict.ready == "True" else "False"
+    ready: Tristate = "True" if seen.verdict.ready == "True" else "False"
     return replace(seen, verdict=replace(_failing(error), ready=ready))
 
 
@@ -169,4 +172,6 @@ def _bug(tracked: Tracked, error: Exception) -> OperatorError:
     # Type and frames only: the text of an unforeseen exception may hold a row's text or a secret.
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s: unforeseen %s\n%s", tracked.ref, type(error).__name__, frames)
-    return Transient(Reason.InternalError, f"unforeseen {type(error).__name__}; please report it with the operator's log")
+    return Transient(
+        Reason.InternalError, f"unforeseen {type(error).__name__}; please report it with the operator's log"
+    )

@@ -22,6 +22,7 @@ Schema = dict[str, Any]
 NAME_BYTES = 63  # a DNS label, and the longest identifier of Postgres: whatever is built from a name stays one
 PASCAL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 DROPPED = ("title", "$defs", "propertyNames", "const")  # no meaning in a CRD, or not allowed there
+NOT_BOUNDS = ("type", "const", "enum", "title", "description")  # of a union's member: all the rest bounds it
 ORDER = (  # how people read a field: what is it, what may it be, what is inside
     "description", "type", "format", "enum", "default", "pattern", "minLength", "maxLength", "minimum",
     "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems", "minProperties",
@@ -88,12 +89,17 @@ class _Generator(GenerateJsonSchema):
                 fields[name] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
         for attribute, info in cls.model_fields.items():
             name = info.alias or attribute
-            value = info.get_default(call_default_factory=info.default_factory is not None, validated_data={})
-            if info.default_factory is not None and isinstance(value, BaseModel):
-                fields[name]["default"] = {}  # so that the API server fills in the defaults inside
+            if info.default_factory is not None:
+                _factory_default(info.get_default(call_default_factory=True, validated_data={}), fields[name])
             if cls.__name__ in STANDARD_MODELS and name in STANDARD_FIELDS:
                 fields[name].setdefault("description", STANDARD_FIELDS[name])
         return made
+
+
+def _factory_default(value: Any, field: Schema) -> None:
+    """A part that is made when absent: its whole default, for the server checks the rules inside against just that."""
+    if isinstance(value, BaseModel):
+        field["default"] = value.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _node(raw: Schema, defs: Mapping[str, Schema], path: str) -> Schema:
@@ -131,13 +137,13 @@ def _merged(raw: Schema, defs: Mapping[str, Schema], path: str) -> Schema:
 def _int_or_string(members: list[Schema], path: str) -> Schema:
     """`int | Literal["Auto"]`: the one union that a CRD knows. Bounds of both sides stand side by side."""
     if sorted(str(member.get("type")) for member in members) != ["integer", "string"]:
-        raise NotAnApi(f"{path}: a union of types is not structural; use a discriminator `type` with one field a member")
+        raise NotAnApi(f"{path}: a union is not structural; use a discriminator `type` with one field a member")
     bounds: Schema = {}
     for member in members:
         words = [member["const"]] if "const" in member else member.get("enum", [])
         if words:
             bounds |= {"pattern": f"^({'|'.join(words)})$", "maxLength": max(map(len, words))}
-        bounds |= {key: value for key, value in member.items() if key not in ("type", "const", "enum", "title", "description")}
+        bounds |= {key: value for key, value in member.items() if key not in NOT_BOUNDS}
     return bounds | {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 
@@ -162,7 +168,7 @@ def _check(node: Schema, path: str) -> None:
         raise NotAnApi(f"{path}: a list needs max_length (how many items)")
     if isinstance(node.get("additionalProperties"), dict) and "maxProperties" not in node:
         raise NotAnApi(f"{path}: a map needs max_length (how many entries)")
-    if kind == "object" and not node.keys() & {"properties", "additionalProperties"}:
+    if kind == "object" and "properties" not in node and not isinstance(node.get("additionalProperties"), dict):
         raise NotAnApi(f"{path}: an object without fields; name them")
     for word in node.get("enum", ()):
         if not PASCAL_CASE.fullmatch(str(word)):

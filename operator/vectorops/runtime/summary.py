@@ -82,18 +82,3 @@ def _value(value: Any) -> float | None:
         except ValueError:
             return None
     return None
-
-
-def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) from `old` to `new`: lists whole, null for what is gone."""
-    patch: dict[str, Any] = {}
-    for key in old.keys() | new.keys():
-        if key not in new:
-            patch[key] = None
-        elif isinstance(old.get(key), dict) and isinstance(new[key], dict):
-            inner = merge_patch(old[key], new[key])
-            if inner:
-                patch[key] = inner
-        elif old.get(key) != new[key]:
-            patch[key] = new[key]
-    return patch

@@ -20,7 +20,7 @@ from vectorops.runtime.api import GROUP
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Condition, Event, Kind, Subject
-from vectorops.runtime.summary import merge_patch, write_due
+from vectorops.runtime.summary import write_due
 
 FINALIZER = f"{GROUP}/cleanup"
 ANNOTATIONS = f"{GROUP}/"
@@ -40,6 +40,7 @@ class Tracked:
     finalizers: list[str] = field(default_factory=list)
     resource_version: str = ""
     failures: int = 0
+    acts_in_a_row: int = 0
     pending_events: tuple[Event, ...] = ()
     gone: bool = False
 
@@ -73,7 +74,12 @@ class Tracked:
         wanted = [f for f in self.finalizers if f != FINALIZER] + ([FINALIZER] if present else [])
         s = self.subject
         body = await ctx.kubernetes.patch_metadata(
-            self.kind.names.plural, s.namespace, s.name, s.uid, finalizers=wanted, resource_version=self.resource_version
+            self.kind.names.plural,
+            s.namespace,
+            s.name,
+            s.uid,
+            finalizers=wanted,
+            resource_version=self.resource_version,
         )
         if body is None:
             self.gone = True
@@ -89,9 +95,8 @@ class Tracked:
         since = now - self.written_at if self.written_at else timedelta.max
         events, self.pending_events = self.pending_events, ()
         if not self.gone and write_due(self.written, status, since, self.progress_period):
-            patch = merge_patch(self.written, status)
             events += turn(self.written, status)
-            body = await ctx.kubernetes.patch_status(self.kind.names.plural, s.namespace, s.name, s.uid, patch)
+            body = await ctx.kubernetes.replace_status(self.kind.names.plural, s.namespace, s.name, s.uid, status)
             metrics.status_written(self.kind.names.kind)
             self.gone = body is None
             self.written, self.written_at = status, now
@@ -104,7 +109,9 @@ class Tracked:
         if figures is None:  # the world could not be seen: the figures of the last sight stay
             status = {k: v for k, v in self.written.items() if k not in ("conditions", "observedGeneration")}
         else:
-            status = figures.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"conditions", "observed_generation"})
+            status = figures.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude={"conditions", "observed_generation"}
+            )
         status["observedGeneration"] = self.subject.generation
         status["conditions"] = conditions.merge(former, stated, self.subject.generation, now)
         return status

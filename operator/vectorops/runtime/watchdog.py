@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vectorops.errors import OperatorError, Stalled
+from vectorops.runtime.api import in_each
 from vectorops.runtime.health import Health
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
@@ -75,7 +76,7 @@ class Watchdog:
         delivered = {tracked.subject.uid: tracked.subject.generation for tracked in self._loops}
         owed: set[tuple[str, int]] = set()
         for kind in self._kinds:
-            for namespace in self._namespaces or [None]:
+            for namespace in in_each(self._namespaces):
                 listing = await self._kubernetes.list(kind.names.plural, namespace)
                 for item in listing.get("items", []):
                     uid, generation = item["metadata"]["uid"], int(item["metadata"].get("generation", 0))

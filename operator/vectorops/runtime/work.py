@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from vectorops import metrics
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,7 +29,9 @@ class Job:
     task: asyncio.Task[Any] | None = None
     result: Any = None
     error: BaseException | None = None
-    detach: Callable[[], None] | None = None  # set by the coroutine: let go of the server at once, without cancelling it
+    detach: Callable[[], None] | None = (
+        None  # set by the coroutine: let go of the server at once, without cancelling it
+    )
 
     @property
     def running(self) -> bool:
@@ -61,6 +65,7 @@ class Work:
         job = Job(uid=uid, name=name)
         job.task = asyncio.create_task(self._supervise(job, run), name=f"work {name} {uid}")
         self._jobs[uid] = job
+        self._count(name)
         return job
 
     def forget(self, uid: str) -> None:
@@ -101,5 +106,9 @@ class Work:
             job.error = exc
             logger.debug("work %s of %s ended with %s", job.name, job.uid, type(exc).__name__)
         finally:
+            asyncio.get_running_loop().call_soon(self._count, job.name)  # the task is done only after this frame
             if not self._stopping:
                 self._wake(job.uid)
+
+    def _count(self, name: str) -> None:
+        metrics.work_running(name, sum(1 for job in self.running() if job.name == name))

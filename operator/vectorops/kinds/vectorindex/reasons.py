@@ -16,20 +16,29 @@ class Why(Reasons):
     IndexReady = "IndexReady", "Nothing: the index is valid, and a search was seen to use it."
     # work goes on
     Adopting = "Adopting", "Nothing: the index is there as wanted; this object writes down that it manages it."
-    Building = "Building", "Nothing: PROGRESS and ETA say how far it is; searches use the former index, if there is one."
-    WaitingForTableLock = "WaitingForTableLock", "Nothing: another heavy operation works on this table; this one goes next."
+    Building = (
+        "Building",
+        "Nothing: PROGRESS and ETA say how far it is; searches use the former index, if there is one.",
+    )
+    WaitingForTableLock = (
+        "WaitingForTableLock",
+        "Nothing: another heavy operation works on this table; this one goes next.",
+    )
     WaitingForOldTransactions = (
         "WaitingForOldTransactions",
         "End the transaction that status.build.blockedBy names, if it is not wanted; the build goes on when it ends.",
     )
-    BuildByOthers = "BuildByOthers", "Nothing: somebody else is building an index of that name; it is looked at when that has ended."
+    BuildByOthers = (
+        "BuildByOthers",
+        "Nothing: somebody else is building an index of that name; it is looked at when that has ended.",
+    )
     Swapping = "Swapping", "Nothing: the verified index is about to take the name over in one short transaction."
     DroppingOld = "DroppingOld", "Nothing: the replaced index is dropped concurrently and the table analyzed."
     CleaningUp = "CleaningUp", "Nothing: the unfinished index of an attempt that is over is dropped."
     # somebody must look
     ParametersDiffer = (
         "ParametersDiffer",
-        "Set spec.rebuild.onParameterChange to true (and managementPolicy to Manage) to have it rebuilt, or correct the spec.",
+        "Set spec.rebuild.onParameterChange to true (with managementPolicy Manage) to have it rebuilt, or correct the spec.",
     )
     IndexMissing = "IndexMissing", "Create the index, or set spec.managementPolicy to Manage to have it built."
     IndexInvalid = "IndexInvalid", "Set spec.managementPolicy to Manage to have it rebuilt, or rebuild it by hand."
@@ -46,7 +55,7 @@ class Why(Reasons):
     NotATable = "NotATable", "Name an ordinary table: views, foreign tables and the like have no indexes."
     PartitionedTable = (
         "PartitionedTable",
-        "Create one VectorIndex for each partition: Postgres cannot build an index of a partitioned table concurrently.",
+        "Create one VectorIndex a partition: Postgres cannot build an index of a partitioned table concurrently.",
     )
     DimensionsMissing = "DimensionsMissing", "Give the column dimensions with the ALTER TABLE statement of the message."
     DimensionsTooLarge = (
@@ -54,13 +63,25 @@ class Why(Reasons):
         "Use storage HalfVec (up to 4000 dimensions), or fewer dimensions: pgvector indexes vector up to 2000.",
     )
     StorageUnsupported = "StorageUnsupported", "Set spec.storage to what the column's type allows, as the message says."
-    VersionTooOld = "VersionTooOld", "Update the extension: ALTER EXTENSION vector UPDATE, after installing the version named."
-    OwnerRightMissing = "OwnerRightMissing", "Have an administrator run the statement of the message: only an owner can index a table."
+    VersionTooOld = (
+        "VersionTooOld",
+        "Update the extension: ALTER EXTENSION vector UPDATE, after installing the version named.",
+    )
+    OwnerRightMissing = (
+        "OwnerRightMissing",
+        "Have an administrator run the statement of the message: only an owner can index a table.",
+    )
     MemoryInvalid = "MemoryInvalid", "Set spec.build.maintenanceMemory to at least 1Mi and at most 2047Gi."
     # an attempt failed
     BuildFailed = "BuildFailed", "Look at the message and the server's log; it is tried again with growing pauses."
-    BuildCanceled = "BuildCanceled", "Nothing: somebody cancelled the statement on the server; it is tried again after a pause."
-    BuildTimedOut = "BuildTimedOut", "Raise spec.build.maxDurationSeconds, or give the build more memory; a changed spec tries again."
+    BuildCanceled = (
+        "BuildCanceled",
+        "Nothing: somebody cancelled the statement on the server; it is tried again after a pause.",
+    )
+    BuildTimedOut = (
+        "BuildTimedOut",
+        "Raise spec.build.maxDurationSeconds, or give the build more memory; a changed spec tries again.",
+    )
     LockWaitExceeded = (
         "LockWaitExceeded",
         "End the old transactions, or raise spec.build.maxLockWaitSeconds; it is tried again with growing pauses.",
@@ -75,11 +96,17 @@ class Why(Reasons):
     ParametersMatch = "ParametersMatch", "Nothing."
     ParametersUnknown = "ParametersUnknown", "Nothing: there is no index to compare with."
     Scanned = "Scanned", "Nothing."
-    NeverScanned = "NeverScanned", "Look whether the service's queries use this operator and cast; an unused index only costs."
+    NeverScanned = (
+        "NeverScanned",
+        "Look whether the service's queries use this operator and cast; an unused index only costs.",
+    )
     SpilledToDisk = "SpilledToDisk", "Raise spec.build.maintenanceMemory: the graph outgrew it, so this build is slow."
     RebuildRunning = "RebuildRunning", "Nothing: the former index serves until the new one is verified."
     VersionAdvisory = "VersionAdvisory", "Update pgvector as the message says."
-    ForeignInvalidIndex = "ForeignInvalidIndex", "Drop the invalid indexes that the message names, or REINDEX them: they slow every write."
+    ForeignInvalidIndex = (
+        "ForeignInvalidIndex",
+        "Drop the invalid indexes that the message names, or REINDEX them: they slow every write.",
+    )
     # history
     IndexBuilt = "IndexBuilt", "Nothing: the index was built, verified and put in place."
     IndexAdopted = "IndexAdopted", "Nothing: an index of that name was there and is managed from now on."

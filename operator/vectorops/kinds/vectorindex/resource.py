@@ -80,11 +80,19 @@ class Hnsw(ApiModel):
     """Parameters of an HNSW graph."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(rule="self.efConstruction >= 2 * self.m", message="efConstruction must be at least twice m, as pgvector demands."),
+        Rule(
+            rule="self.efConstruction >= 2 * self.m",
+            message="efConstruction must be at least twice m, as pgvector demands.",
+        ),
     )
-    m: int = Field(default=24, ge=2, le=100, description="WITH (m = ...): links of a graph node. The runbook's value is 24.")
+    m: int = Field(
+        default=24, ge=2, le=100, description="WITH (m = ...): links of a graph node. The runbook's value is 24."
+    )
     ef_construction: int = Field(
-        default=100, ge=4, le=1000, description="WITH (ef_construction = ...): candidates looked at for a new node. The runbook's value is 100."
+        default=100,
+        ge=4,
+        le=1000,
+        description="WITH (ef_construction = ...): candidates looked at for a new node. The runbook's is 100.",
     )
 
 
@@ -105,18 +113,21 @@ class Build(ApiModel):
 
     maintenance_memory: Quantity = Field(
         default="Auto",
-        description="SET maintenance_work_mem for the build. Auto: what the graph needs, at most the largest of the server's own "
-        "maintenance_work_mem, shared_buffers and a quarter of effective_cache_size.",
+        description="SET maintenance_work_mem for the build. Auto: what the graph needs, at most the largest of the "
+        "server's own maintenance_work_mem, shared_buffers and a quarter of effective_cache_size.",
     )
     parallel_workers: int | None = Field(
         default=None,
         ge=0,
         le=64,
-        description="SET max_parallel_maintenance_workers for the build. Absent: the server's own limit; 0 where pgvector is older than 0.8.2 "
-        "or /dev/shm is too small.",
+        description="SET max_parallel_maintenance_workers for the build. Absent: the server's own limit, but 0 where "
+        "pgvector is older than 0.8.2 or /dev/shm is too small.",
     )
     max_duration_seconds: int | None = Field(
-        default=None, ge=1, le=31536000, description="A build that takes longer is cancelled and cleaned up (BuildTimedOut)."
+        default=None,
+        ge=1,
+        le=31536000,
+        description="A build that takes longer is cancelled and cleaned up (BuildTimedOut).",
     )
     max_lock_wait_seconds: int | None = Field(
         default=None,
@@ -126,7 +137,7 @@ class Build(ApiModel):
     )
     on_shutdown: OnShutdown = Field(
         default=OnShutdown.DETACH,
-        description="When the operator stops: Detach lets the server build on and takes the build up again later; Abort cancels it.",
+        description="When the operator stops: Detach lets the server build on and takes it up again later; Abort cancels it.",
     )
 
 
@@ -134,7 +145,8 @@ class Rebuild(ApiModel):
     """What causes a rebuild, besides runToken."""
 
     on_parameter_change: bool = Field(
-        default=True, description="Rebuild online when the index differs from method, hnsw or ivfflat of this spec (managementPolicy Manage)."
+        default=True,
+        description="Rebuild online when the index differs from method, hnsw or ivfflat (with managementPolicy Manage).",
     )
 
 
@@ -154,43 +166,57 @@ class VectorIndexSpec(CommonSpec):
         ),
         Rule(rule="self.method != 'IVFFlat' || !has(self.hnsw)", message="hnsw is for method HNSW; remove it."),
         Rule(rule="self.method != 'HNSW' || !has(self.ivfflat)", message="ivfflat is for method IVFFlat; remove it."),
-        Rule(rule="self.method != 'IVFFlat' || self.metric != 'L1'", message="pgvector has no IVFFlat for metric L1; use method HNSW."),
+        Rule(
+            rule="self.method != 'IVFFlat' || self.metric != 'L1'",
+            message="pgvector has no IVFFlat for metric L1; use method HNSW.",
+        ),
         Rule(
             rule="has(self.indexName) || self.method == oldSelf.method",
-            message="method is immutable while indexName is derived, for the name carries the method; create a second VectorIndex.",
+            message="method is immutable while indexName is derived, for it is in the name; create a second VectorIndex.",
         ),
     )
 
-    schema_name: Identifier = Field(default="public", alias="schema", description="Schema of the table, and so of the index.")
+    schema_name: Identifier = Field(
+        default="public", alias="schema", description="Schema of the table, and so of the index."
+    )
     table: Identifier = Field(description="ON <table>: an ordinary table; for a partitioned one, name a partition.")
     column: Identifier = Field(description="The column of type vector(n) or halfvec(n) to be searched.")
-    metric: Metric = Field(description="Operator class: Cosine <=>, L2 <->, InnerProduct <#>, L1 <+>, as in the service's queries.")
+    metric: Metric = Field(
+        description="Operator class: Cosine <=>, L2 <->, InnerProduct <#>, L1 <+>, as in the service's queries."
+    )
     storage: Storage = Field(
         default=Storage.VECTOR,
-        description="Vector indexes the column as it is. HalfVec on a vector column indexes (column::halfvec(n)): half the size, "
-        "and used only by queries written with that cast.",
+        description="Vector indexes the column as it is. HalfVec on a vector column indexes (column::halfvec(n)): half "
+        "the size, and used only by queries written with that cast.",
     )
     index_name: Identifier | None = Field(
         default=None, description="Name of the index. Absent: idx_<table>_<column>_<method>, cut to 63 bytes."
     )
     method: Method = Field(default=Method.HNSW, description="USING hnsw or ivfflat.")
-    hnsw: Hnsw | None = Field(default=None, description="WITH clause of an HNSW index. Absent: m 24, efConstruction 100.")
+    hnsw: Hnsw | None = Field(
+        default=None, description="WITH clause of an HNSW index. Absent: m 24, efConstruction 100."
+    )
     ivfflat: Ivfflat | None = Field(default=None, description="WITH clause of an IVFFlat index.")
     build: Build = Field(default_factory=Build, description="How a build may use the server.")
     management_policy: ManagementPolicy = Field(
         default=ManagementPolicy.MANAGE,
-        description="Manage builds, rebuilds and (with deletionPolicy Delete) drops. Adopt claims an index that must be there and never changes "
-        "it. Observe writes nothing to the database at all.",
+        description="Manage builds, rebuilds and (with deletionPolicy Delete) drops. Adopt claims an index that must be "
+        "there and never changes it. Observe writes nothing to the database at all.",
     )
     deletion_policy: DeletionPolicy = Field(
-        default=DeletionPolicy.RETAIN, description="Delete drops the index concurrently when this object is deleted; Retain leaves it."
+        default=DeletionPolicy.RETAIN,
+        description="Delete drops the index concurrently when this object is deleted; Retain leaves it.",
     )
     deletion_timeout_seconds: int = Field(
-        default=600, ge=0, le=86400, description="How long a deletion may wait for an unreachable database before it lets go."
+        default=600,
+        ge=0,
+        le=86400,
+        description="How long a deletion may wait for an unreachable database before it lets go.",
     )
     rebuild: Rebuild = Field(default_factory=Rebuild, description="What causes a rebuild.")
     run_token: Token | None = Field(
-        default=None, description="A new value rebuilds the index once, online. The value seen when an index is first adopted is only noted."
+        default=None,
+        description="A new value rebuilds the index once, online. The value seen at the first adoption is only noted.",
     )
 
 
@@ -224,7 +250,9 @@ class BuildStatus(ApiModel):
     blocked_by: Blocker | None = Field(default=None, description="Whom the server waits for.")
     memory: Words | None = Field(default=None, description="maintenance_work_mem of the build.")
     parallel_workers: int | None = Field(default=None, description="max_parallel_maintenance_workers of the build.")
-    note: ShortText | None = Field(default=None, description="What was decided on the way, e.g. why the build is serial.")
+    note: ShortText | None = Field(
+        default=None, description="What was decided on the way, e.g. why the build is serial."
+    )
     start_time: datetime | None = Field(default=None, description="When the statement began.")
 
 
@@ -237,8 +265,12 @@ class Recall(ApiModel):
 class VectorIndexStatus(CommonStatus):
     """What is there and what goes on."""
 
-    index: IndexStatus | None = Field(default=None, description="The index that bears the name; absent while there is none.")
-    build: BuildStatus | None = Field(default=None, description="Present while something is built, swapped, dropped or failed.")
+    index: IndexStatus | None = Field(
+        default=None, description="The index that bears the name; absent while there is none."
+    )
+    build: BuildStatus | None = Field(
+        default=None, description="Present while something is built, swapped, dropped or failed."
+    )
     progress: Progress | None = Field(default=None, description="Present while a build runs.")
     recall: Recall | None = Field(default=None, description="Reserved for the recall probe.")
     run_token: Token | None = Field(default=None, description="The runToken last obeyed, or noted at adoption.")

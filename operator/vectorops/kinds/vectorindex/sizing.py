@@ -168,5 +168,9 @@ def _at_pace(share: float, since: float, elapsed: timedelta, width: int) -> Esti
     if done <= 0.01 or seconds < 2:  # too little to divide by
         return None
     loading = (1 - share) / (done / seconds)
-    tail = (1 / LOADING_SHARE - 1) * (seconds * share / done + loading) if width == 1 else (1 / LOADING_SHARE - 1) * loading
+    tail = (
+        (1 / LOADING_SHARE - 1) * (seconds * share / done + loading)
+        if width == 1
+        else (1 / LOADING_SHARE - 1) * loading
+    )
     return Estimate(loading + tail, loading * width + tail)

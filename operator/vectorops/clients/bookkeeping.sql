@@ -1,0 +1,77 @@
+-- The schema vectorops: what the operator must not forget and cannot see in the world. Never a row's text, never a secret.
+
+-- name: present
+-- Whether anything has to be created, and what we may do; reads only, so that a settled database is never written to.
+SELECT s.oid IS NOT NULL AS has_schema,
+       current_user::text AS role,
+       current_database()::text AS database,
+       has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
+       coalesce(has_schema_privilege(s.oid, 'USAGE') AND has_schema_privilege(s.oid, 'CREATE'), false) AS may_create_tables,
+       count(c.oid) = cardinality($1::text[]) AS has_tables,
+       coalesce(has_schema_privilege(s.oid, 'USAGE'), false)
+       AND coalesce(bool_and(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                             AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')), true) AS may_write
+FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = 'vectorops') AS oid) s
+LEFT JOIN pg_class c ON c.relnamespace = s.oid AND c.relkind = 'r' AND c.relname = ANY ($1::text[])
+GROUP BY s.oid
+
+-- name: create_schema
+-- Not IF NOT EXISTS: that asks for CREATE on the database even where an administrator has made the schema already.
+CREATE SCHEMA vectorops
+
+-- name: create_tables
+-- All tables in one transaction; those that are there stay as they are.
+CREATE TABLE IF NOT EXISTS vectorops.intent (
+    uid text NOT NULL,              -- of the VectorIndex that intends it
+    build_name text NOT NULL,       -- the name the index is built under
+    index_schema text NOT NULL,
+    index_name text NOT NULL,       -- the name it shall serve under
+    table_oid oid NOT NULL,
+    build_oid oid,                  -- of what we built or adopted, once it exists
+    old_name text,                  -- what the replaced index is called until it is dropped
+    old_oid oid,
+    definition text NOT NULL,       -- as pg_get_indexdef gives it back
+    definition_hash text NOT NULL,
+    -- Building: the statement was or is about to be sent. Verifying: it returned. Swapped: the names were exchanged.
+    -- Dropping: the replaced one, or an unfinished one, goes. Done: serves. Adopted: was there before us.
+    step text NOT NULL CHECK (step IN ('Building', 'Verifying', 'Swapped', 'Dropping', 'Done', 'Adopted')),
+    owner text,                     -- who works on it: the operator's process
+    run_token text,
+    created_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    PRIMARY KEY (uid, build_name)
+);
+CREATE TABLE IF NOT EXISTS vectorops.embedding_state (
+    table_name text NOT NULL,       -- schema.table, quoted
+    column_name text NOT NULL,      -- the embedding column
+    row_key text NOT NULL,          -- the key columns as one text
+    text_hash bytea NOT NULL,       -- SHA-256 of the text that was embedded
+    template_hash bytea NOT NULL,
+    model text NOT NULL,
+    dimensions int NOT NULL,
+    embedded_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    PRIMARY KEY (table_name, column_name, row_key)
+);
+CREATE TABLE IF NOT EXISTS vectorops.failure (
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    row_key text NOT NULL,
+    text_hash bytea NOT NULL,       -- of the text that could not be embedded: another text is tried again
+    template_hash bytea NOT NULL,
+    model text NOT NULL,
+    reason text NOT NULL,           -- one CamelCase word, never what the provider said
+    attempts int NOT NULL DEFAULT 1,
+    last_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    PRIMARY KEY (table_name, column_name, row_key)
+);
+CREATE TABLE IF NOT EXISTS vectorops.spend (
+    request_uid text NOT NULL,
+    run_token text NOT NULL,        -- '' where the request has none
+    tokens_reserved bigint NOT NULL DEFAULT 0,
+    tokens_billed bigint NOT NULL DEFAULT 0,
+    requests bigint NOT NULL DEFAULT 0,
+    rows_done bigint NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    PRIMARY KEY (request_uid, run_token)
+)

@@ -1,0 +1,283 @@
+"""One snapshot of a database: what every room needs to know of it, read in one round trip.
+
+`read_catalogue` gives server, extension, role, vector columns and indexes, running builds, our sessions and locks, what
+is in the way of a build, and our intents. Frozen and ordered, so that two readings of an unchanged world are equal but
+for the clock. It decides nothing, and it reads no row of a user's table (see `coverage.py`). Bounded: 1,000 columns and
+1,000 indexes, in order of name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+
+from pydantic import TypeAdapter
+
+from vectorops.clients.locks import LOCK_CLASS
+from vectorops.clients.postgres import Database
+from vectorops.clients.sql import statements
+from vectorops.clients.sqlstate import sqlstate_of
+from vectorops.errors import OperatorError
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The extension `vector` as installed in this database."""
+
+    oid: int
+    version: str  # e.g. "0.8.2"
+    schema: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Server settings that sizing needs; memory in bytes."""
+
+    maintenance_work_mem: int
+    max_parallel_maintenance_workers: int
+    max_parallel_workers: int
+    max_worker_processes: int
+    max_connections: int
+    superuser_reserved_connections: int
+    shared_buffers: int
+    dynamic_shared_memory_type: str
+    block_size: int
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who we are in this database and what that allows."""
+
+    name: str
+    superuser: bool
+    may_create_schema: bool  # CREATE on the database
+    sees_activity: bool  # pg_read_all_stats (part of pg_monitor): without it other roles' activity is hidden
+    may_signal: bool  # pg_signal_backend
+
+
+@dataclass(frozen=True)
+class Column:
+    """One vector, halfvec or sparsevec column of a table, partitioned table, materialized view or foreign table.
+
+    Partitions and inheritance children count into their parent's figures, and stand beside it with `is_partition`.
+    """
+
+    schema: str
+    table: str
+    table_oid: int
+    relkind: str  # as in pg_class: r, p, m, f
+    column: str
+    type: str  # vector, halfvec, sparsevec
+    dimensions: int | None  # None: declared without
+    owner: str
+    persistence: str  # p, u
+    is_partition: bool
+    locked: bool  # somebody holds or awaits ACCESS EXCLUSIVE: reading the table would wait
+    rows_analyzed: int | None  # reltuples at the last VACUUM or ANALYZE; None: never
+    pages_analyzed: int  # relpages at that time
+    heap_bytes: int  # main fork, now (of a locked table: at the last ANALYZE)
+    total_bytes: int  # with TOAST and indexes
+    live_rows: int  # the statistics collector's counters; 0 after they were reset
+    dead_rows: int
+    null_fraction: float | None  # pg_stats; None: never analysed, or no right to read
+    column_names: tuple[str, ...]  # all columns of the table
+    primary_key: tuple[str, ...]
+    role_owns: bool
+    role_reads: bool  # SELECT on the table and USAGE on its schema
+    role_updates: bool  # UPDATE of this column
+    role_creates: bool  # CREATE in the schema: an index needs it
+
+    @property
+    def rows_estimate(self) -> int:
+        """Rows now as the planner would guess them: the density of the last ANALYZE times the present size."""
+        if self.rows_analyzed is None or self.pages_analyzed <= 0:
+            return max(self.live_rows, self.rows_analyzed or 0)
+        return round(self.rows_analyzed / self.pages_analyzed * (self.heap_bytes / 8192))
+
+
+@dataclass(frozen=True)
+class Index:
+    """One hnsw or ivfflat index, found by its operator class and not by its name."""
+
+    oid: int
+    schema: str
+    name: str
+    table: str
+    table_oid: int
+    method: str  # hnsw, ivfflat
+    opclass: str  # e.g. vector_cosine_ops
+    input_type: str  # vector, halfvec, bit, sparsevec
+    column: str | None  # None: an expression
+    key: str  # the column or the expression, as SQL
+    predicate: str | None
+    options: Mapping[str, str]  # WITH (...): m, ef_construction, lists
+    definition: str  # pg_get_indexdef
+    valid: bool
+    ready: bool
+    live: bool  # False: being dropped
+    check_xmin: bool  # True: not used by transactions older than it
+    is_partitioned: bool
+    is_partition: bool
+    size_bytes: int
+    rows: int | None
+    scans: int  # since the statistics were reset
+    file: int  # relfilenode: changes with a REINDEX
+    comment: str | None
+    owner: str
+    role_owns: bool
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """Whom a build waits for. What belongs to another role is empty without pg_monitor."""
+
+    pid: int
+    age_seconds: int | None  # of its transaction, else of its session
+    application_name: str
+    state: str | None
+
+
+@dataclass(frozen=True)
+class Build:
+    """A CREATE INDEX or REINDEX that runs now, ours or not (pg_stat_progress_create_index)."""
+
+    pid: int
+    backend_start: datetime | None
+    application_name: str
+    query_start: datetime | None
+    table_oid: int
+    index_oid: int | None
+    command: str
+    phase: str
+    blocks_done: int
+    blocks_total: int
+    tuples_done: int
+    tuples_total: int
+    lockers_done: int
+    lockers_total: int
+    blocker: Blocker | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A backend of ours in this database."""
+
+    pid: int
+    backend_start: datetime | None
+    application_name: str
+    state: str | None
+    query_start: datetime | None
+    wait_event_type: str | None
+
+
+@dataclass(frozen=True)
+class TableLock:
+    """A table's advisory lock (see `locks.py`) and who holds it."""
+
+    table_oid: int
+    pid: int
+    application_name: str
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """One of the five oldest open transactions; pid 0: a prepared one, which no session owns."""
+
+    pid: int
+    age_seconds: int
+    application_name: str
+    state: str | None
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A standby that streams from this server; lag in seconds is None while there is nothing to measure."""
+
+    application_name: str
+    state: str | None
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is about to be done to an index, and by whom: a row of vectorops.intent (see `bookkeeping.sql`)."""
+
+    uid: str
+    build_name: str
+    index_schema: str
+    index_name: str
+    table_oid: int
+    build_oid: int | None
+    old_name: str | None
+    old_oid: int | None
+    definition: str
+    definition_hash: str
+    step: str
+    owner: str | None
+    run_token: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything about one database at one moment. Lists are in order of name."""
+
+    now: datetime  # the server's clock
+    version_num: int  # e.g. 180006
+    version: str
+    database_oid: int
+    in_recovery: bool
+    extension: Extension | None
+    available_version: str | None  # what CREATE EXTENSION would install
+    settings: Settings
+    role: Role
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...]
+    builds: tuple[Build, ...]
+    sessions: tuple[Session, ...]
+    locks: tuple[TableLock, ...]
+    long_transactions: tuple[Transaction, ...]
+    replicas: tuple[Replica, ...]
+    bookkeeping: bool  # vectorops.intent is there and may be read
+    intents: tuple[Intent, ...] = field(default=())
+
+    def column(self, schema: str, table: str, column: str) -> Column | None:
+        """That vector column, or None."""
+        wanted = (schema, table, column)
+        return next((c for c in self.columns if (c.schema, c.table, c.column) == wanted), None)
+
+    def index(self, schema: str, name: str) -> Index | None:
+        """That vector index, or None."""
+        return next((i for i in self.indexes if (i.schema, i.name) == (schema, name)), None)
+
+
+@cache
+def _reader() -> TypeAdapter[Catalogue]:
+    return TypeAdapter(Catalogue)
+
+
+async def read_catalogue(database: Database) -> Catalogue:
+    """One snapshot. One round trip; a second one only when our bookkeeping appeared or vanished since the last."""
+    catalogue = await _read(database)
+    if catalogue.bookkeeping != database.has_intents:
+        database.has_intents = catalogue.bookkeeping
+        catalogue = await _read(database)
+    return catalogue
+
+
+async def _read(database: Database) -> Catalogue:
+    queries = statements("vectorops.clients", "catalogue.sql")
+    sql = queries["catalogue"]
+    if database.has_intents:
+        sql = f"SELECT ({sql}) || ({queries['intents']})"  # both are constants of ours
+    try:
+        text = await database.fetchval(sql, LOCK_CLASS)
+    except OperatorError as exc:
+        if not (database.has_intents and sqlstate_of(exc) in ("42P01", "42501", "3F000")):
+            raise
+        database.has_intents = False  # dropped or revoked under us
+        text = await database.fetchval(queries["catalogue"], LOCK_CLASS)
+    return _reader().validate_json(text)

@@ -1,0 +1,110 @@
+"""The wire to an OpenAI-compatible provider: one HTTP request at a time, its answer's bytes, or one of our errors.
+
+The official client speaks, held short: no retries of its own (one owner of retries), no redirects (the key would
+follow), no compressed answers and a bound on their size, a bound on the whole time. What it imports is heavy: import
+this module, and make a Wire, only when a request is about to be sent, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from vectorops.clients.embedding_errors import Refusal, Unanswered, from_refusal, retry_after
+from vectorops.clients.embedding_packing import MAX_INPUTS
+from vectorops.errors import OperatorError, Reason, Transient
+
+if TYPE_CHECKING:
+    import openai
+
+CONNECT_SECONDS = 10.0  # a provider that does not take a connection in ten seconds is down
+BYTES_PER_NUMBER = 32  # a float64 printed with all its digits; base64 takes 6
+BYTES_BESIDE = 1 << 20  # everything in an answer that is not a number, and any error
+QUIET = ("openai", "httpx2", "httpcore2", "httpx", "httpcore")  # they log bodies and URLs at low levels
+NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+
+
+class Wire:
+    """A connection pool to one base URL with one key."""
+
+    def __init__(self, base_url: str, api_key: str, dimensions: int, timeout: float) -> None:
+        import openai
+
+        for name in QUIET:
+            logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
+        self._timeout = timeout
+        self._most_bytes = BYTES_BESIDE + MAX_INPUTS * dimensions * BYTES_PER_NUMBER
+        http = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"response": [self._bound]},
+        )
+        # organization and project would otherwise be taken from the operator's environment
+        self._client = openai.AsyncOpenAI(
+            api_key=api_key, base_url=base_url, organization="", project="", max_retries=0, http_client=http
+        )
+
+    async def close(self) -> None:
+        """Close the connections; open requests break."""
+        await self._client.close()
+
+    async def post(self, model: str, texts: Sequence[str], options: Mapping[str, Any]) -> bytes:
+        """POST /embeddings; the answer's body. Raises what `from_refusal` says, Unanswered, or Transient."""
+        import openai
+
+        create = self._client.embeddings.with_streaming_response.create
+        try:
+            async with asyncio.timeout(self._timeout), create(model=model, input=list(texts), **options) as response:
+                return b"".join([chunk async for chunk in response.iter_bytes()])
+        except openai.APIStatusError as exc:
+            raise from_refusal(_refusal(exc)) from exc
+        except openai.APIConnectionError as exc:
+            raise _broken(exc.__cause__ or exc) from exc
+        except (httpx2.HTTPError, TimeoutError, openai.OpenAIError) as exc:
+            raise _broken(exc) from exc
+
+    async def _bound(self, response: httpx2.Response) -> None:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise httpx2.DecodingError("a compressed answer has no bound")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream, self._most_bytes)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that breaks off when it grows beyond what an answer can be."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+        self._stream, self._left = stream, most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise httpx2.DecodingError("the answer is larger than any answer can be")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _refusal(error: openai.APIStatusError) -> Refusal:
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inner = body.get("error")
+    words = inner if isinstance(inner, Mapping) else body
+    said = {name: str(words.get(name) or "") for name in ("code", "type", "param", "message")}
+    return Refusal(status=error.status_code, retry_after=retry_after(error.response.headers), **said)
+
+
+def _broken(cause: BaseException) -> OperatorError:
+    if isinstance(cause, NOT_SENT):
+        return Transient(Reason.ProviderUnavailable, "the provider cannot be reached")
+    if isinstance(cause, httpx2.DecodingError):
+        return Unanswered(Reason.InvalidAnswer, "the answer is compressed, or larger than an answer can be")
+    if isinstance(cause, TimeoutError | httpx2.TimeoutException):
+        return Unanswered(Reason.ProviderUnavailable, "the provider took the request and did not answer in time")
+    return Unanswered(Reason.ProviderUnavailable, "the connection to the provider broke before the answer was complete")

@@ -1,0 +1,195 @@
+"""Embeddings from any OpenAI-compatible provider: texts in, checked vectors in pgvector's binary format out.
+
+One `Embedder` a store, key and model, shared by all requests of that store, so that limits a minute and the
+provider's `Retry-After` are kept together. Nothing is retried here: errors say what helps, and the caller, who knows
+the budget, decides. Refused: choosing a model, remembering keys in messages or logs, cutting texts silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
+from vectorops.clients.embedding_limits import Limits, Pause
+from vectorops.clients.embedding_packing import TokenRate
+from vectorops.errors import Reason, Stalled, Transient
+
+if TYPE_CHECKING:
+    from vectorops.clients.embedding_wire import Wire
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"  # said here, or the library would take it from the environment
+REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
+PROBE = "vector"  # an innocent text: when it is refused too, the request is wrong and not the text
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One answer. `vectors[i]` is None where the provider sent no usable numbers for text i."""
+
+    vectors: tuple[bytes | None, ...]  # pgvector's binary format
+    tokens: int  # as billed, or as expected where the provider does not say
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whose embeddings: what makes two requests share limits and a connection pool."""
+
+    store_uid: str
+    base_url: str
+    key_hash: str  # never the key
+    model: str
+    dimensions: int
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change when key, URL, model or dimensions do; safe to show."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+
+class Embedder:
+    """The way to one account at one provider."""
+
+    def __init__(self, account: Account, api_key: SecretStr, timeout: float) -> None:
+        self.account = account
+        self.limits = Limits()
+        self.rate = TokenRate()
+        self.answered = False  # whether it ever gave a usable answer in this process
+        self._pause = Pause()
+        self._api_key, self._timeout = api_key, timeout
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+        self._options: dict[str, Any] = {"dimensions": account.dimensions, "encoding_format": "base64"}
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Wait until the limits allow it, then send one request."""
+        await self.admit(sum(len(text.encode()) for text in texts))
+        return await self.request(texts)
+
+    async def admit(self, size: int) -> None:
+        """Wait until the limits, and the provider's last `Retry-After`, allow a request of `size` UTF-8 bytes."""
+        await self.limits.admit(self.rate.counted(size))
+        await self._pause.over()
+
+    async def request(self, texts: Sequence[str]) -> Embedded:
+        """One request without waiting. Raises RejectedInput, Unanswered, UnusableVectors, Stalled or Transient."""
+        try:
+            body = await self._post(texts)
+        except Transient as error:
+            self._pause.extend(error.after)
+            raise
+        except RejectedInput:
+            if len(texts) == 1 and not self.answered:
+                await self._prove_innocence()
+            raise
+        answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
+        answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
+        self.answered = True
+        size = sum(len(text.encode()) for text in texts)
+        if answer.tokens is None:
+            return Embedded(answer.vectors, self.rate.expected(size, len(texts)))
+        self.rate.learn(size, len(texts), answer.tokens)
+        return Embedded(answer.vectors, answer.tokens)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._wire is not None:
+            await self._wire.close()
+
+    async def _post(self, texts: Sequence[str]) -> bytes:
+        wire = await self._open()
+        while True:
+            try:
+                return await wire.post(self.account.model, texts, self._options)
+            except RefusedParameter as error:
+                self._do_without(error)
+
+    async def _open(self) -> Wire:
+        async with self._opening:
+            if self._wire is None:
+                # half a second of imports, off the event loop
+                module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_wire")
+                key, dimensions = self._api_key.get_secret_value(), self.account.dimensions
+                self._wire = await asyncio.to_thread(module.Wire, self.account.base_url, key, dimensions, self._timeout)
+            return self._wire
+
+    def _do_without(self, error: RefusedParameter) -> None:
+        # An optional parameter that the server does not know: its own choice is checked when it answers.
+        if self._options.get(error.parameter) is None or self._options[error.parameter] == "float":
+            message = f"the provider refuses the parameter {error.parameter}"
+            raise Stalled(Reason.ProviderRejected, message) from error
+        left = {name: value for name, value in self._options.items() if name != error.parameter}
+        # left out, the official client would ask for base64 by itself
+        self._options = left | ({"encoding_format": "float"} if error.parameter == "encoding_format" else {})
+
+    async def _prove_innocence(self) -> None:
+        """Before the first text is called poison: would the provider take any text at all?"""
+        try:
+            await self._post([PROBE])
+        except RejectedInput as error:
+            message = "the provider refuses every request, whatever its text"
+            raise Stalled(Reason.ProviderRejected, message) from error
+        self.answered = True
+
+
+class Embedders:
+    """All embedders of this process."""
+
+    def __init__(self, timeout: float = REQUEST_SECONDS) -> None:
+        self._timeout = timeout
+        self._open: dict[Account, Embedder] = {}
+
+    def open(  # noqa: PLR0913 - what makes an account, by name
+        self,
+        store_uid: str,
+        *,
+        api_key: SecretStr,
+        model: str,
+        dimensions: int,
+        base_url: str | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+    ) -> Embedder:
+        """The store's embedder; the same one while key, URL, model and dimensions stay. Sends nothing.
+
+        Raises Stalled (SecretInvalid) for a base URL that is none.
+        """
+        url = checked_base_url(base_url or DEFAULT_BASE_URL)
+        key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest()
+        account = Account(store_uid, url, key_hash, model, dimensions)
+        embedder = self._open.get(account)
+        if embedder is None:
+            embedder = self._open[account] = Embedder(account, api_key, self._timeout)
+        if embedder.limits.stated != (requests_per_minute, tokens_per_minute):
+            embedder.limits = Limits(requests_per_minute, tokens_per_minute)
+        return embedder
+
+    async def close(self) -> None:
+        """Close all connections; open requests break."""
+        embedders = list(self._open.values())
+        self._open.clear()
+        for embedder in embedders:
+            await embedder.close()
+
+
+def checked_base_url(value: str) -> str:
+    """The base URL without a trailing slash. Raises Stalled (SecretInvalid); the message never holds the value."""
+    try:
+        parts = urlsplit(value.strip())
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:
+        port_fits, parts = False, urlsplit("")
+    if not port_fits or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        message = "the value under spec.embeddings.baseURLSecretRef is no URL of the form https://host/v1"
+        raise Stalled(Reason.SecretInvalid, message) from None
+    return value.strip().rstrip("/")
+
+
+__all__ = ["Account", "Embedded", "Embedder", "Embedders", "RejectedInput", "Unanswered"]

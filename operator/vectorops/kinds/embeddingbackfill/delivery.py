@@ -1,0 +1,188 @@
+"""One batch from the provider into the table, whatever comes in between.
+
+A refused text is narrowed down by halves and recorded; it never fails the rows beside it. What helps by waiting is
+waited for, with full jitter and the provider's `Retry-After`. What a person must mend ends the run. What is not sent
+when the run halts is simply left: the rows are still NULL, and the next sweep finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+
+from vectorops.clients.embedding_errors import RejectedInput, Unanswered, UnusableVectors
+from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES, STRICT_BYTES
+from vectorops.clients.embeddings import Embedded
+from vectorops.errors import Reason, Stalled, Transient
+from vectorops.kinds.embeddingbackfill import effects
+from vectorops.kinds.embeddingbackfill.batch import Batch, Row
+from vectorops.kinds.embeddingbackfill.observation import End
+from vectorops.kinds.embeddingbackfill.resource import Reason as Why
+from vectorops.kinds.embeddingbackfill.run import Halted, Run
+
+BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back should be noticed within a minute
+PATIENCE = 3  # tries of the same texts before they are halved, or one text is given up: each may have been billed
+NONSENSE = 5  # unusable answers in a row: it is not the text, and asking on may cost money
+DISCARDS = 3  # answers in a row of which not one row was taken: the table refuses, and asking on costs money
+DEADLOCKS = 5  # writes of one answer that met another session's locks; the answer is paid for, so it is tried again
+
+
+async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
+    """Embed and write these rows; returns when each is written, recorded, or left because the run halts."""
+    waiting = deque([Batch(rows)])
+    while waiting and not run.halted:
+        batch = waiting.popleft()
+        try:
+            waiting.extendleft(reversed(await attempt(run, batch)))
+        except Halted:
+            return
+
+
+async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
+    """One request. Returns what is to be tried next in place of `batch`. Raises Stalled, or Transient of the database."""
+    await run.unless_halted(run.limits.admit(run.embedder.rate.counted(batch.size)))
+    await run.unless_halted(run.embedder.admit(batch.size))
+    batch, rest, reserved = await reserve(run, batch)
+    if not batch.rows:
+        run.end = End.BUDGET
+        return ()
+    run.sent += 1
+    try:
+        began = time.monotonic()
+        answer = await effects.send_request(run, [row.text for row in batch.unique])
+        run.size.answered(len(batch.unique), time.monotonic() - began)
+        run.nonsense = 0
+        again = await write(run, batch, answer, reserved)
+    except RejectedInput as error:
+        await effects.release_spend(run, reserved)
+        again = await narrow(run, batch, error)
+    except Transient as error:
+        again = await wait(run, batch, error, reserved)
+    except Stalled as error:
+        if not isinstance(error, UnusableVectors):  # those were billed: the reservation stays at risk
+            await effects.release_spend(run, reserved)
+        raise
+    finally:
+        run.sent -= 1
+        async with run.settled:
+            run.settled.notify_all()
+    return (*again, rest) if rest.rows else again
+
+
+async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
+    """As much of the batch as the budget surely allows, the rest, and the tokens reserved; nothing when none fits."""
+    nothing = Batch(())
+    while not run.halted:
+        expected = run.embedder.rate.expected(batch.size, len(batch.unique))
+        if await effects.reserve_spend(run, expected, batch.most_tokens):
+            return batch, nothing, expected
+        if run.sent:  # their reservations are higher than what they will be billed
+            async with run.settled:
+                await run.unless_halted(_woken(run))
+            continue
+        spend = await effects.begin_run(run)
+        left = (run.terms.budget or 0) - spend.billed - spend.reserved
+        fitting, rest = batch.within(left)
+        if not fitting.rows:
+            return nothing, batch, 0
+        expected = run.embedder.rate.expected(fitting.size, len(fitting.unique))
+        if await effects.reserve_spend(run, expected, fitting.most_tokens):
+            return fitting, rest, expected
+    raise Halted
+
+
+async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tuple[Batch, ...]:
+    """Write what is usable; texts without a usable vector are tried alone, and given up after some tries."""
+    texts = zip(batch.unique, answer.vectors, strict=True)
+    vectors = {row.text_hash: vector for row, vector in texts if vector is not None}
+    good = tuple(row for row in batch.rows if row.text_hash in vectors)
+    bad = Batch(tuple(row for row in batch.rows if row.text_hash not in vectors), batch.tries)
+    taken = await _write_through_locks(run, good, vectors, reserved, answer.tokens)
+    run.truncated += sum(1 for row in good if row.size >= OPTIMISTIC_BYTES - 3 or batch.strictly_cut)
+    run.written += len(taken)
+    run.advanced(len(taken))
+    await _notice_lost(run, [row for row in good if row.row_key not in taken], bool(taken))
+    if not bad.rows:
+        return ()
+    if bad.tries + 1 >= PATIENCE:
+        return await give_up(run, bad, Reason.InvalidAnswer)
+    return (bad.again(),)
+
+
+async def narrow(run: Run, batch: Batch, error: RejectedInput) -> tuple[Batch, ...]:
+    """A refusal: halve, down to one text; a long text is cut once more; else it is recorded."""
+    if len(batch.unique) > 1:
+        return batch.halves()
+    if batch.size > STRICT_BYTES and not batch.strictly_cut:
+        return (batch.cut_to(STRICT_BYTES),)
+    return await give_up(run, batch, error.reason)
+
+
+async def give_up(run: Run, batch: Batch, reason: str) -> tuple[Batch, ...]:
+    """Record each text of the batch as not embeddable."""
+    await effects.record_failure(run, batch, reason)
+    run.failed += len(batch.rows)
+    run.advanced(0)
+    if run.max_failed is not None and run.counts.failed + run.failed > run.max_failed:
+        run.end = End.FAILURES
+    return ()
+
+
+async def wait(run: Run, batch: Batch, error: Transient, reserved: int) -> tuple[Batch, ...]:
+    """Wait and try the same texts again; halve them when they are not answered time and again."""
+    if not _from_provider(error):
+        raise error  # the database: the session is begun anew, and with it the sweep
+    run.told(error)
+    if not isinstance(error, Unanswered):  # else it may have been billed: the reservation stays at risk
+        await effects.release_spend(run, reserved)
+    elif error.reason == Reason.InvalidAnswer:
+        run.nonsense += 1
+        if run.nonsense >= NONSENSE:
+            raise Stalled(error.reason, f"{error.message}, {NONSENSE} times in a row. {Reason.InvalidAnswer.next_step}")
+    tries = batch.tries if error.reason == Reason.RateLimited else batch.tries + 1
+    await run.unless_halted(asyncio.sleep(backoff(tries, error.after)))
+    if isinstance(error, Unanswered) and tries >= PATIENCE and len(batch.unique) > 1:
+        return batch.halves()
+    return (batch if tries == batch.tries else batch.again(),)
+
+
+def backoff(tries: int, floor: float) -> float:
+    """Full jitter over a doubling ceiling, on top of what the other side asked for."""
+    ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(tries, 10))
+    return floor + random.uniform(0, ceiling)  # noqa: S311 - jitter, no secret
+
+
+def _from_provider(error: Transient) -> bool:
+    return error.reason in (Reason.ProviderUnavailable, Reason.RateLimited, Reason.InvalidAnswer)
+
+
+async def _woken(run: Run) -> None:
+    await run.settled.wait()
+
+
+async def _write_through_locks(
+    run: Run, rows: tuple[Row, ...], vectors: dict[bytes, bytes], reserved: int, billed: int
+) -> set[str]:
+    for tries in range(DEADLOCKS):
+        try:
+            return await effects.write_batch(run, rows, vectors, reserved, billed)
+        except Transient as error:
+            if error.reason != Reason.LockContended or tries + 1 == DEADLOCKS:
+                raise
+            await asyncio.sleep(random.uniform(0, 2.0**tries / 10))  # noqa: S311 - jitter, no secret
+    raise AssertionError("the last try returns or raises")
+
+
+async def _notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:
+    """A row that was edited or filled meanwhile is left to the next sweep; one that never takes its vector is recorded."""
+    run.discarded = 0 if any_taken or not rows else run.discarded + 1
+    if run.discarded >= DISCARDS:
+        message = f"{run.target.declared.name} took none of the embeddings of {DISCARDS} answers. "
+        raise Stalled(Why.WritesDiscarded, message + Why.WritesDiscarded.next_step)
+    for row in rows:
+        lost = run.lost.get((row.row_key, row.text_hash), 0) + 1
+        run.lost[row.row_key, row.text_hash] = lost
+        if lost >= PATIENCE:
+            await give_up(run, Batch((row,)), Why.WritesDiscarded)

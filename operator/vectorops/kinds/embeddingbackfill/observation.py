@@ -1,0 +1,106 @@
+"""What a decision may know: the frozen picture that `observe.py` takes. Pure types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from vectorops.kinds.embeddingbackfill.target import Declared, Flaw, Target
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What may be changed while the work runs."""
+
+    budget: int | None = None  # tokens
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The table in one scan."""
+
+    rows: int
+    embedded: int
+    blank: int  # no embedding and no text
+    failed: int  # recorded as not embeddable, with the text they have now
+    pending: int  # left to embed
+    pending_bytes: int = 0  # of their texts
+
+
+@dataclass(frozen=True)
+class Spend:
+    """The account of this run, as kept in the database."""
+
+    reserved: int = 0  # for calls in flight, or never answered
+    billed: int = 0
+    rows_done: int = 0
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """A row that could not be embedded."""
+
+    key_hash: str
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An error as a reason and a message."""
+
+    reason: str
+    message: str
+    stalled: bool = False
+
+
+class End(StrEnum):
+    """How the work of this process ended, when it ended well."""
+
+    PROVED = "Proved"  # a query found nothing left
+    LIMIT = "Limit"
+    BUDGET = "Budget"
+    FAILURES = "Failures"  # more than maxFailedRows
+    STOPPED = "Stopped"
+
+
+@dataclass(frozen=True)
+class WorkSeen:
+    """The work of this process, running or ended."""
+
+    running: bool
+    target: Target
+    terms: Terms
+    fingerprint: str  # of the account at the provider
+    end: End | None = None
+    error: Trouble | None = None
+    ended_at: datetime | None = None
+    waiting: Trouble | None = None  # what it waits for at this moment
+    rate: float | None = None  # rows a second
+    truncated: int = 0
+    advanced_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The world as this request sees it. `over`: it has ended before, and nothing was looked at."""
+
+    over: bool = False
+    store: Trouble | None = None  # the store cannot be used
+    declared: Declared | Flaw | None = None
+    target: Target | Flaw | None = None
+    fingerprint: str = ""
+    build: str = ""  # of an index on this table that runs now: its phase
+    counts: Counts | None = None
+    spend: Spend = Spend()
+    failures: tuple[FailedRow, ...] = ()
+    work: WorkSeen | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether work of this process runs."""
+        return self.work is not None and self.work.running

@@ -1,0 +1,100 @@
+-- What this room asks of every store's database in the same words; what depends on the table is built in `sql.py`.
+
+-- name: table_facts
+-- Everything that decides whether the declared table can be filled, found by name once and then known by oid.
+WITH RECURSIVE found AS (
+    SELECT c.oid, c.relkind::text AS kind
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), wanted AS (
+    SELECT a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, k.position
+    FROM found, pg_attribute a,
+         LATERAL (
+             SELECT d.position FROM unnest($3::text[]) WITH ORDINALITY AS d(name, position)
+             WHERE d.name = a.attname AND cardinality($3::text[]) > 0
+             UNION ALL
+             SELECT p.position FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS p(attnum, position)
+             WHERE i.indrelid = found.oid AND i.indisprimary AND p.attnum = a.attnum AND cardinality($3::text[]) = 0
+         ) AS k
+    WHERE a.attrelid = found.oid AND a.attnum > 0 AND NOT a.attisdropped
+), base AS (
+    -- a domain's operators are those of the type it ends at
+    SELECT w.attnum, t.oid, t.typtype, t.typbasetype, t.typnamespace FROM wanted w JOIN pg_type t ON t.oid = w.atttypid
+    UNION ALL
+    SELECT b.attnum, t.oid, t.typtype, t.typbasetype, t.typnamespace FROM base b JOIN pg_type t ON t.oid = b.typbasetype
+    WHERE b.typtype = 'd'
+)
+SELECT f.oid, f.kind, current_user::text AS role,
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+        WHERE a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
+       (SELECT array_agg(w.attname::text ORDER BY w.position) FROM wanted w) AS key_names,
+       (SELECT array_agg(format_type(w.atttypid, w.atttypmod) ORDER BY w.position) FROM wanted w) AS key_types,
+       (SELECT array_agg(w.attnotnull ORDER BY w.position) FROM wanted w) AS key_not_null,
+       (SELECT array_agg(EXISTS (SELECT FROM base b WHERE b.attnum = w.attnum
+                                 AND (b.typtype = 'e' OR b.typtype <> 'd' AND b.typnamespace = 'pg_catalog'::regnamespace))
+                         ORDER BY w.position) FROM wanted w) AS key_builtin,
+       EXISTS (SELECT FROM pg_index i
+               WHERE i.indrelid = f.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                 AND (i.indkey::int2[])[0:i.indnkeyatts - 1] <@ (SELECT array_agg(w.attnum) FROM wanted w)) AS is_unique,
+       t.typname::text AS type, e.atttypmod AS dimensions, tn.nspname::text AS type_schema,
+       has_schema_privilege($1, 'USAGE') AND has_table_privilege(f.oid, 'SELECT') AS may_read,
+       has_table_privilege(f.oid, 'UPDATE') OR coalesce(has_column_privilege(f.oid, e.attnum, 'UPDATE'), false) AS may_update
+FROM found f
+LEFT JOIN pg_attribute e ON e.attrelid = f.oid AND e.attname = $4 AND e.attnum > 0 AND NOT e.attisdropped
+LEFT JOIN pg_type t ON t.oid = e.atttypid
+LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
+
+-- name: build_wanted
+-- Whether an index of this table is being built, by anyone, or a VectorIndex of ours waits for the table to build one.
+SELECT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = $1)
+    OR EXISTS (SELECT FROM vectorops.intent i JOIN pg_stat_activity a ON a.application_name = 'vectorops:vidx:' || i.uid
+               WHERE i.table_oid = $1 AND a.datname = current_database())
+
+-- name: pin_formats
+-- Keys and cast values travel as text: their form must not depend on settings of the role or the database.
+SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD', false),
+       set_config('IntervalStyle', 'postgres', false), set_config('extra_float_digits', '1', false),
+       set_config('bytea_output', 'hex', false), set_config('lc_monetary', 'C', false)
+
+-- name: has_bookkeeping
+-- Whether our tables are there; before the first run they are not, and then nothing was spent and nothing failed.
+SELECT to_regclass('vectorops.spend') IS NOT NULL AND to_regclass('vectorops.failure') IS NOT NULL
+
+-- name: spend
+-- What this run has cost and done so far, in this or an earlier process.
+SELECT tokens_reserved, tokens_billed, rows_done, started_at FROM vectorops.spend WHERE request_uid = $1 AND run_token = $2
+
+-- name: failures
+-- The latest rows that could not be embedded; keys leave hashed, they may be personal.
+SELECT left(encode(sha256(convert_to(row_key, 'UTF8')), 'hex'), 12) AS key_hash, reason, attempts
+FROM vectorops.failure
+WHERE table_name = $1 AND column_name = $2 AND template_hash = $3 AND model = $4 AND last_at >= $5
+ORDER BY last_at DESC, row_key LIMIT 10
+
+-- name: begin_run
+-- The account of this run, once; its beginning separates its own failures from those of earlier runs.
+INSERT INTO vectorops.spend AS s (request_uid, run_token) VALUES ($1, $2)
+ON CONFLICT (request_uid, run_token) DO UPDATE SET updated_at = statement_timestamp()
+RETURNING s.tokens_reserved, s.tokens_billed, s.rows_done, s.started_at
+
+-- name: reserve_spend
+-- Before a call: reserve what it is likely to cost ($3), if the most it can cost ($4) fits into the budget ($5).
+UPDATE vectorops.spend SET tokens_reserved = tokens_reserved + $3, updated_at = statement_timestamp()
+WHERE request_uid = $1 AND run_token = $2 AND ($5::bigint IS NULL OR tokens_reserved + tokens_billed + $4::bigint <= $5)
+RETURNING tokens_reserved
+
+-- name: release_spend
+-- A call that was surely not billed ($4 = 0), or was billed and brought nothing to write.
+UPDATE vectorops.spend SET tokens_reserved = greatest(0, tokens_reserved - $3), tokens_billed = tokens_billed + $4,
+       updated_at = statement_timestamp()
+WHERE request_uid = $1 AND run_token = $2
+
+-- name: record_failure
+-- A row that cannot be embedded, by its text, template and model: it is skipped while these stay.
+INSERT INTO vectorops.failure AS f (table_name, column_name, row_key, text_hash, template_hash, model, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (table_name, column_name, row_key) DO UPDATE
+SET attempts = CASE WHEN (f.text_hash, f.template_hash, f.model) = (excluded.text_hash, excluded.template_hash, excluded.model)
+                    THEN f.attempts + 1 ELSE 1 END,
+    text_hash = excluded.text_hash, template_hash = excluded.template_hash, model = excluded.model,
+    reason = excluded.reason, last_at = statement_timestamp()

@@ -1,0 +1,173 @@
+"""The state of one run's work in this process: what it works with, what it waits for, how fast it is.
+
+Nothing here is remembered across processes: what must be is in the database. `stop` and `pause` are asked from
+outside (a suspended or deleted request, an index build that wants the table) and looked at between two steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from vectorops.clients.embedding_limits import Limits
+from vectorops.clients.embeddings import Embedder
+from vectorops.clients.postgres import Connection, Database
+from vectorops.errors import OperatorError
+from vectorops.kinds.embeddingbackfill.batch import BatchSize
+from vectorops.kinds.embeddingbackfill.observation import Counts, End, Spend, Terms, Trouble
+from vectorops.kinds.embeddingbackfill.target import Target
+
+EVER = datetime(1, 1, 1, tzinfo=UTC)  # before any failure: without a runToken all recorded ones count
+RATE_SECONDS = 30.0  # long enough to smooth over one batch, short enough to follow a provider that slows down
+CONCURRENCY = 4  # enough to hide the provider's latency behind its rate limit; more only holds more memory
+
+R = TypeVar("R")
+
+
+class Halted(Exception):
+    """Asked to stop or to pause while waiting; what was not sent is left for later."""
+
+
+@dataclass
+class Run:
+    """One run at work."""
+
+    uid: str
+    token: str  # runToken, '' without
+    database: Database
+    embedder: Embedder
+    target: Target
+    terms: Terms
+    counts: Counts  # as counted before the work began
+    limit: int | None = None
+    max_failed: int | None = None
+    concurrency: int = CONCURRENCY
+    size: BatchSize = field(default_factory=lambda: BatchSize(None))
+    spend: Spend = field(default_factory=Spend)
+    limits: Limits = field(default_factory=Limits)
+    end: End | None = None  # set by a step after which nothing more is to be sent
+    error: Trouble | None = None  # set at the end
+    ended_at: datetime | None = None
+    waiting: Trouble | None = None
+    written: int = 0  # rows, by this process
+    failed: int = 0
+    truncated: int = 0
+    in_flight: int = 0  # rows handed out and not settled
+    sent: int = 0  # requests sent and not settled
+    nonsense: int = 0  # answers in a row that could not be used
+    discarded: int = 0  # answers in a row of which the table took no row
+    lost: dict[tuple[str, bytes], int] = field(default_factory=dict)  # rows whose write the table did not take
+    advanced_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self._stop, self._pause, self._halt = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.settled = asyncio.Condition()
+        self.using = asyncio.Lock()  # one statement at a time on the session
+        self._session: Connection | None = None
+        self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self.adjust(self.terms)
+
+    def adjust(self, terms: Terms) -> None:
+        """Work under these terms from now on."""
+        self.terms = terms
+        self.limits = Limits(terms.requests_per_minute, terms.tokens_per_minute)
+
+    def stop(self) -> None:
+        """End after the write in hand."""
+        self._stop.set()
+        self._halt.set()
+
+    def pause(self, wanted: bool) -> None:
+        """Let go of the table after the write in hand, or go on."""
+        if wanted:
+            self._pause.set()
+            self._halt.set()
+        else:
+            self._pause.clear()
+            if not self._stop.is_set():
+                self._halt.clear()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop, or found a reason to."""
+        return self._stop.is_set() or self.end is not None
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing more is to be sent now."""
+        return self._halt.is_set() or self.end is not None
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the table is to be let go of."""
+        return self._pause.is_set()
+
+    @property
+    def since(self) -> datetime:
+        """Failures recorded before this do not count: a runToken tries them again."""
+        return self.spend.started_at if self.token and self.spend.started_at else EVER
+
+    @property
+    def session(self) -> Connection:
+        """The session that holds the table's lock."""
+        assert self._session is not None, "set while working"
+        return self._session
+
+    @session.setter
+    def session(self, connection: Connection | None) -> None:
+        self._session = connection
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, but not when stopping."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def unless_halted(self, waiting: Coroutine[Any, Any, R]) -> R:
+        """Wait for something that has no effect outside. Raises Halted as soon as nothing more is to be sent."""
+        task, halt = asyncio.create_task(waiting), asyncio.create_task(self._halt.wait())
+        try:
+            await asyncio.wait({task, halt}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise Halted
+        finally:
+            for pending in (task, halt):
+                pending.cancel()
+            await asyncio.gather(task, halt, return_exceptions=True)
+
+    def told(self, error: OperatorError) -> None:
+        """Show what is being waited for."""
+        self.waiting = Trouble(error.reason, error.message)
+
+    def advanced(self, rows: int) -> None:
+        """So many rows were written or recorded: it works."""
+        now = time.monotonic()
+        self.waiting = None
+        self.advanced_at = datetime.now(UTC)
+        self._steps.append((now, self._steps[-1][1] + rows))
+        while len(self._steps) > 2 and now - self._steps[1][0] > RATE_SECONDS:
+            self._steps.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Rows a second over the last half minute; None before the first were written."""
+        (begun, before), (last, after) = self._steps[0], self._steps[-1]
+        seconds = max(time.monotonic(), last) - begun
+        return (after - before) / seconds if after > before and seconds > 0 else None
+
+    @property
+    def counts_now(self) -> Counts:
+        """The counts it began with, moved on by what it did."""
+        c, failed = self.counts, min(self.failed, self.counts.pending)
+        pending = max(0, c.pending - self.written - failed)
+        share = pending / c.pending if c.pending else 0
+        return Counts(c.rows, c.embedded + self.written, c.blank, c.failed + failed, pending, round(c.pending_bytes * share))
+
+
+Step = Callable[[Run], Awaitable[None]]

@@ -1,0 +1,105 @@
+"""Carries out one action of the plan. No policy: what is to be done was decided; it is looked at again, then done."""
+
+from __future__ import annotations
+
+from vectorops.clients.bookkeeping import ensure_bookkeeping
+from vectorops.kinds.vectorindex import actions, build, steps
+from vectorops.kinds.vectorindex.canary import extension_version
+from vectorops.kinds.vectorindex.naming import definition
+from vectorops.kinds.vectorindex.observation import Observation, Step
+from vectorops.kinds.vectorindex.resource import Storage, VectorIndexSpec
+from vectorops.runtime.context import Context
+from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.store import Store
+
+FRESH_ENOUGH = 60.0  # seconds: the extension's schema and version do not change under an act
+
+
+async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: Observation, action: Action) -> Outcome:
+    """Carry out `action`. Raises what the database raises, translated."""
+    store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    owner = steps.Owner(subject.uid, f"{subject.namespace}/{subject.name}")
+    try:
+        if isinstance(action, actions.StartBuild | actions.Discard | actions.Retire | actions.DropIndex):
+            await _start(await _site(ctx, store, owner, spec, observed), action)
+        else:
+            await _write(ctx, store, owner, spec, action)
+    finally:
+        ctx.stores.forget(store)
+    return Outcome()
+
+
+async def _site(
+    ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec, observed: Observation
+) -> build.Site:
+    catalogue = await ctx.stores.catalogue(store, FRESH_ENOUGH)
+    extension, column = catalogue.extension, observed.column
+    return build.Site(
+        ctx, store, owner, spec,
+        extension=extension_version(catalogue),
+        extension_schema=extension.schema if extension is not None else "public",
+        cast=spec.storage is Storage.HALFVEC and column is not None and column.type == "vector",
+    )  # fmt: skip
+
+
+async def _start(site: build.Site, action: Action) -> None:
+    match action:
+        case actions.StartBuild():
+            await ensure_bookkeeping(site.store.database)
+            build.start_build(site, action)
+        case actions.Discard():
+            build.start_discard(site, action)
+        case actions.Retire():
+            build.start_retire(site, action)
+        case actions.DropIndex():
+            build.start_drop(site, action)
+
+
+async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec, action: Action) -> None:
+    database, schema = store.database, spec.schema_name
+    match action:
+        case actions.Claim(index_name=name, table_oid=table_oid, index_oid=index_oid, run_token=token):
+            await ensure_bookkeeping(database)
+            await steps.write_intent(
+                database, owner, schema=schema, index_name=name, build_name=name, table_oid=table_oid,
+                build_oid=index_oid, definition=definition(spec), attempt="", step=Step.ADOPTED, run_token=token,
+            )  # fmt: skip
+        case actions.TakeOver(uid=gone, index_name=name, run_token=token):
+            await steps.take_over(database, gone, owner, schema, name, token)
+        case actions.WriteComment(index_name=name, comment=comment):
+            await steps.write_comment(database, schema, name, comment)
+        case actions.CancelBuild():
+            await _cancel(ctx, store, owner, action)
+        case actions.MarkFailed(build_name=name, failure=failure):
+            await steps.mark_failed(database, owner.uid, name, failure)
+        case actions.Forget(build_name=name):
+            await steps.forget_intent(database, owner.uid, name)
+        case actions.Swap():
+            comment = f"vectorops:{owner.uid}" + (f" runToken={action.run_token}" if action.run_token else "")
+            async with database.session(f"vectorops:swap:{owner.uid}") as connection:
+                await steps.rename(connection, owner, schema, action, definition(spec), comment)
+        case actions.ReleaseClaim():
+            await steps.release_claim(database, owner.uid)
+        case _:
+            raise AssertionError(f"no such action: {type(action).__name__}")
+
+
+async def _cancel(ctx: Context, store: Store, owner: steps.Owner, action: actions.CancelBuild) -> None:
+    if store.database.has_intents:
+        await steps.mark_failed(store.database, owner.uid, action.build_name, action.failure)
+    job = ctx.work.find(owner.uid)
+    notes = job.notes.get(build.NOTES) if job is not None else None
+    if isinstance(notes, build.Notes):
+        notes.ending = True
+    if action.pid is not None and action.backend_start is not None:
+        await steps.cancel(store.database, action.pid, action.backend_start)
+
+
+async def stop(ctx: Context, subject: Subject) -> None:
+    """The object is gone without a farewell: end its work. Whoever claims the index next cleans up after it."""
+    job = ctx.work.find(subject.uid)
+    notes = job.notes.get(build.NOTES) if job is not None and job.running else None
+    if isinstance(notes, build.Notes):
+        notes.ending = True
+        if notes.pid is not None and notes.backend_start is not None:
+            await steps.cancel(notes.database, notes.pid, notes.backend_start)

@@ -1,0 +1,95 @@
+"""Whether the table and column can carry the wanted index at all: checks that find what a person must mend. Pure."""
+
+from __future__ import annotations
+
+from vectorops.errors import Reason, Reasons
+from vectorops.kinds.vectorindex.facts import Look
+from vectorops.kinds.vectorindex.naming import TYPE, too_long
+from vectorops.kinds.vectorindex.reasons import Why
+from vectorops.kinds.vectorindex.resource import Method, Metric, Storage
+from vectorops.kinds.vectorindex.sizing import MIB, MOST_MEMORY, quantity
+from vectorops.runtime.kind import Verdict
+
+MOST_DIMENSIONS = {Storage.VECTOR: 2000, Storage.HALFVEC: 4000}  # of both access methods in pgvector
+SINCE = {"HNSW": (0, 5, 0), "halfvec": (0, 7, 0), "L1": (0, 7, 0)}  # pgvector versions, from its CHANGELOG
+ORDINARY, PARTITIONED, MATERIALIZED = "r", "p", "m"  # pg_class.relkind
+STALLED_LOOK = 60.0  # seconds: a person is at work
+
+
+def stalled(look: Look, reason: Reasons, message: str) -> Verdict:
+    """A person must act; searches may still be served by what is there."""
+    return Verdict(reason, message, stalled=True, look_again=STALLED_LOOK)
+
+
+def spec_is_readable(look: Look) -> Verdict | None:
+    """What the API server cannot check: bytes of names, size of the memory."""
+    if long := too_long(look.spec):
+        return stalled(look, Reason.InvalidSpec, f"These names have more than 63 bytes: {', '.join(long)}.")
+    memory = quantity(look.spec.build.maintenance_memory)
+    if memory is not None and not MIB <= memory <= MOST_MEMORY:
+        return stalled(look, Why.MemoryInvalid, "spec.build.maintenanceMemory must be at least 1Mi and at most 2047Gi.")
+    return None
+
+
+def table_is_there(look: Look) -> Verdict | None:
+    """The table exists and is one that can have an index built concurrently."""
+    spec, table = look.spec, look.observed.table
+    where = f'"{spec.schema_name}"."{spec.table}"'
+    if table is None:
+        return stalled(look, Why.TableNotFound, f"There is no table {where}, or our role may not see its schema.")
+    if table.kind == PARTITIONED:
+        return stalled(look, Why.PartitionedTable, f"{where} is partitioned; name one of its partitions.")
+    if table.kind not in (ORDINARY, MATERIALIZED):
+        return stalled(look, Why.NotATable, f"{where} is not a table.")
+    return None
+
+
+def column_is_a_vector(look: Look) -> Verdict | None:
+    """The column exists, is of a type and of dimensions that can be indexed as wanted."""
+    spec, column = look.spec, look.observed.column
+    where = f'"{spec.schema_name}"."{spec.table}"."{spec.column}"'
+    if column is None:
+        return stalled(look, Why.ColumnNotFound, f"There is no column {where}.")
+    if column.type not in TYPE.values():
+        return stalled(look, Why.NotAVectorColumn, f"{where} is of type {column.type}, not vector or halfvec.")
+    if spec.storage is Storage.VECTOR and column.type == "halfvec":
+        return stalled(look, Why.StorageUnsupported, f"{where} is of type halfvec: use storage HalfVec.")
+    if column.dimensions is None:
+        statement = (
+            f'ALTER TABLE "{spec.schema_name}"."{spec.table}" ALTER COLUMN "{spec.column}" TYPE {column.type}(n)'
+        )
+        return stalled(look, Why.DimensionsMissing, f"{where} has no dimensions. Run: {statement}.")
+    most = MOST_DIMENSIONS[spec.storage]
+    if column.dimensions > most:
+        text = f"{where} has {column.dimensions} dimensions; storage {spec.storage} can index {most}."
+        return stalled(look, Why.DimensionsTooLarge, text)
+    return None
+
+
+def version_is_enough(look: Look) -> Verdict | None:
+    """The extension has what is asked for."""
+    spec = look.spec
+    asked = {
+        "HNSW": spec.method is Method.HNSW,
+        "halfvec": spec.storage is Storage.HALFVEC,
+        "L1": spec.metric is Metric.L1,
+    }
+    for feature, since in SINCE.items():
+        if asked[feature] and look.observed.extension < since:
+            have, want = (".".join(map(str, v)) for v in (look.observed.extension, since))
+            return stalled(look, Why.VersionTooOld, f"{feature} came with pgvector {want}; the database has {have}.")
+    return None
+
+
+def role_may_build(look: Look) -> Verdict | None:
+    """Only an owner may create an index; the message is the statement an administrator should run."""
+    table, spec = look.observed.table, look.spec
+    if table is not None and not table.owned:
+        text = f'Our role is not an owner of "{spec.schema_name}"."{spec.table}".'
+        return stalled(look, Why.OwnerRightMissing, f'{text} Run: GRANT "{table.owner}" TO "{table.role}".')
+    if table is not None and not table.creates:
+        text = f'Our role may not create an index in schema "{spec.schema_name}".'
+        return stalled(
+            look, Why.OwnerRightMissing, f'{text} Run: GRANT CREATE ON SCHEMA "{spec.schema_name}" TO "{table.role}".'
+        )
+    return None

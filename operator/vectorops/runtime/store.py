@@ -1,0 +1,205 @@
+"""What every room needs of a VectorStore: its spec, its database, one shared snapshot of it.
+
+Dependants ask `resolve` for the store that their spec names and `catalogue` (or `ready`) for what is in its database.
+However many ask, a database is read once: readings are shared while they are young enough for whoever asks, and a
+reading under way is waited for. Refused: writing anything, and knowing what the snapshot is used for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr, ValidationError
+
+from vectorops.clients.catalogue import Catalogue, read_catalogue
+from vectorops.clients.dsn import Target, Tls
+from vectorops.clients.postgres import Database, Databases
+from vectorops.errors import OperatorError, Reason, Stalled, Waiting
+from vectorops.runtime.api import SecretKeyRef
+from vectorops.runtime.store_spec import TableSpec, VectorStoreSpec
+
+if TYPE_CHECKING:
+    from vectorops.clients.kubernetes import Kubernetes
+    from vectorops.clients.secrets import Secrets
+
+STORE_KIND = "VectorStore"
+STORE_PLURAL = "vectorstores"
+
+SHARED_FAILURE_SECONDS = 5.0
+"""A database that did not answer is not asked again by each of a hundred dependants in turn, ten seconds apiece."""
+
+SUSPENDED_LOOK_SECONDS = 60.0
+"""Ending the suspension wakes the dependants by itself; this is only for a wake that was lost."""
+
+_READ_ANEW = frozenset({Reason.AuthenticationFailed, Reason.TLSFailed, Reason.SecretInvalid, Reason.DatabaseNotFound})
+"""Failures that a corrected Secret mends: the next pass reads it again instead of waiting out its minute."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A VectorStore as its dependants use it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: VectorStoreSpec
+    database: Database
+
+    def table(self, name: str) -> TableSpec:
+        """The entry of spec.tables of that name. Raises Stalled(TargetNotFound)."""
+        for table in self.spec.tables:
+            if table.name == name:
+                return table
+        known = ", ".join(table.name for table in self.spec.tables) or "none"
+        text = f"VectorStore {self.name} has no table named {name} (it has: {known}); add it to spec.tables."
+        raise Stalled(Reason.TargetNotFound, text)
+
+
+@dataclass
+class _Snapshot:
+    """One reading, under way or done."""
+
+    begun: float
+    task: asyncio.Task[Catalogue]
+
+    def serves(self, now: float, max_age: float) -> bool:
+        """Whether someone who accepts `max_age` seconds may have it."""
+        if not self.task.done():
+            return True
+        if self.task.cancelled():
+            return False
+        failed = self.task.exception() is not None
+        return now - self.begun <= (min(max_age, SHARED_FAILURE_SECONDS) if failed else max_age)
+
+
+class Stores:
+    """Every VectorStore this process has heard of, and the snapshots of their databases."""
+
+    def __init__(
+        self,
+        kubernetes: Kubernetes,
+        secrets: Secrets,
+        databases: Databases,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kubernetes, self._secrets, self._databases, self._clock = kubernetes, secrets, databases, clock
+        self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
+        self._opened: dict[tuple[str, str], Database] = {}
+        self._snapshots: dict[str, _Snapshot] = {}
+
+    def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
+        """What the watch delivered; None: the store is gone. Its connection then closes by being idle."""
+        if body is not None:
+            self._bodies[namespace, name] = body
+            return
+        self._bodies.pop((namespace, name), None)
+        database = self._opened.pop((namespace, name), None)
+        if database is not None and database not in self._opened.values():
+            self._snapshots.pop(database.key, None)
+
+    async def resolve(self, namespace: str, name: str) -> Store:
+        """The store of that name, for a dependant. One GET where the watch has not delivered it yet.
+
+        Raises Stalled (StoreNotFound, InvalidSpec, SecretNotFound, SecretInvalid) and Waiting(StoreSuspended).
+        """
+        body = self._bodies.get((namespace, name)) or await self._kubernetes.get(STORE_PLURAL, namespace, name)
+        if body is None:
+            text = f"There is no VectorStore {name} in namespace {namespace}; create it or correct spec.storeRef."
+            raise Stalled(Reason.StoreNotFound, text)
+        try:
+            spec = VectorStoreSpec.model_validate(body.get("spec") or {})
+        except ValidationError as exc:
+            where = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
+            text = f"VectorStore {name} cannot be read: correct {where}."
+            raise Stalled(Reason.InvalidSpec, text) from None  # the exception shows values
+        if spec.suspend:
+            text = f"VectorStore {name} is suspended. {Reason.StoreSuspended.next_step}"
+            raise Waiting(Reason.StoreSuspended, text, after=SUSPENDED_LOOK_SECONDS)
+        meta = body["metadata"]
+        return await self.open(namespace, name, meta["uid"], meta.get("generation", 0), spec)
+
+    async def open(self, namespace: str, name: str, uid: str, generation: int, spec: VectorStoreSpec) -> Store:
+        """The store of that spec, suspended or not: what the VectorStore's own room uses."""
+        database = self._databases.open(await self._target(namespace, spec))
+        former = self._opened.get((namespace, name))
+        self._opened[namespace, name] = database
+        if former is not None and former is not database and former not in self._opened.values():
+            self._snapshots.pop(former.key, None)
+            await self._databases.discard(former)
+        return Store(namespace, name, uid, generation, spec, database)
+
+    async def catalogue(self, store: Store, max_age: float) -> Catalogue:
+        """What is in the store's database, at most `max_age` seconds old; 0 reads anew unless a reading is under way.
+
+        After an act of one's own call `forget` first: a reading that began before the act is then not shared.
+        """
+        key, now = store.database.key, self._clock()
+        snapshot = self._snapshots.get(key)
+        if snapshot is None or not snapshot.serves(now, max_age):
+            task = asyncio.create_task(read_catalogue(store.database), name="catalogue")
+            task.add_done_callback(_retrieve)
+            snapshot = self._snapshots[key] = _Snapshot(now, task)
+        try:
+            return await asyncio.shield(snapshot.task)
+        except OperatorError as exc:
+            if exc.reason in _READ_ANEW:
+                self._forget_secrets(store)
+            raise
+
+    async def ready(self, store: Store, max_age: float) -> Catalogue:
+        """The catalogue, if the extension is there. Raises Stalled(ExtensionMissing) with the statement to run."""
+        catalogue = await self.catalogue(store, max_age)
+        if catalogue.extension is None:
+            raise Stalled(Reason.ExtensionMissing, extension_missing(catalogue))
+        return catalogue
+
+    def forget(self, store: Store) -> None:
+        """Drop the snapshot: we changed what it shows."""
+        self._snapshots.pop(store.database.key, None)
+
+    async def _target(self, namespace: str, spec: VectorStoreSpec) -> Target:
+        url = await self._value(namespace, spec.database.connection_secret_ref)
+        tls = Tls()
+        if spec.database.tls is not None:
+            declared = spec.database.tls
+            ca, cert, key = declared.ca_secret_ref, declared.client_cert_secret_ref, declared.client_key_secret_ref
+            tls = Tls(
+                mode=declared.mode,
+                ca_pem=(await self._value(namespace, ca)).get_secret_value() if ca else None,
+                cert_pem=(await self._value(namespace, cert)).get_secret_value() if cert else None,
+                key_pem=await self._value(namespace, key) if key else None,
+            )
+        return Target(url, tls, spec.database.max_connections)
+
+    async def _value(self, namespace: str, ref: SecretKeyRef) -> SecretStr:
+        return await self._secrets.value(namespace, ref.name, ref.key)
+
+    def _forget_secrets(self, store: Store) -> None:
+        database = store.spec.database
+        tls = database.tls
+        refs = [database.connection_secret_ref]
+        if tls is not None:
+            others = (tls.ca_secret_ref, tls.client_cert_secret_ref, tls.client_key_secret_ref)
+            refs += [ref for ref in others if ref is not None]
+        for ref in refs:
+            self._secrets.forget(store.namespace, ref.name)
+
+
+def extension_missing(catalogue: Catalogue) -> str:
+    """What to do about a missing extension, as one sentence with the statement."""
+    if catalogue.available_version is None:
+        return (
+            "pgvector is not installed on the database server: install its package, then run CREATE EXTENSION vector;"
+        )
+    return "The extension vector is not in this database. Have an administrator run: CREATE EXTENSION vector;"
+
+
+def _retrieve(task: asyncio.Task[Catalogue]) -> None:
+    """Look at the outcome even when whoever asked is gone, or asyncio complains about an error nobody saw."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,241 @@
+"""The VectorStore's spec: what every other room reads of a store, said once.
+
+Only types, descriptions and rules of the API. What the form of a spec cannot say (that a table exists, that a template
+names its columns) is looked up by the VectorStore's own room.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from vectorops.clients.dsn import TlsMode
+from vectorops.runtime.api import ApiModel, Decimal, Identifier, Rule, SecretKeyRef
+
+Prefix = Annotated[str, Field(max_length=256)]
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Scheme(StrEnum):
+    """How the search service is spoken to."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+
+
+class TlsSpec(ApiModel):
+    """TLS of the database connection; wins over the URL's sslmode and sslrootcert."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            rule="!has(self.caSecretRef) || (has(self.mode) && self.mode in ['VerifyCA', 'VerifyFull'])",
+            message="caSecretRef verifies nothing in this mode: set mode to VerifyCA or VerifyFull.",
+        ),
+        Rule(
+            rule="has(self.clientCertSecretRef) == has(self.clientKeySecretRef)",
+            message="clientCertSecretRef and clientKeySecretRef go together: give both or neither.",
+        ),
+        Rule(
+            rule="!has(self.clientCertSecretRef) || (has(self.mode) && !(self.mode in ['Disable', 'Prefer']))",
+            message="A client certificate needs TLS: set mode to Require, VerifyCA or VerifyFull.",
+        ),
+    )
+    mode: TlsMode | None = Field(
+        default=None,
+        description="libpq's sslmode: disable, prefer, require, verify-ca, verify-full. "
+        "Absent: the URL's, else prefer.",
+    )
+    ca_secret_ref: SecretKeyRef | None = Field(
+        default=None, description="PEM of the CA that signed the server's certificate. Absent: the system's CAs."
+    )
+    client_cert_secret_ref: SecretKeyRef | None = Field(default=None, description="PEM of our client certificate.")
+    client_key_secret_ref: SecretKeyRef | None = Field(default=None, description="PEM of its key, no passphrase.")
+
+
+class DatabaseSpec(ApiModel):
+    """Where the vectors are."""
+
+    connection_secret_ref: SecretKeyRef = Field(
+        description="postgresql://user:password@host:5432/database. The server itself, not a transaction pooler; only "
+        "sslmode is accepted as an option."
+    )
+    tls: TlsSpec | None = Field(default=None, description="How the connection is protected.")
+    max_connections: int = Field(
+        default=4,
+        ge=2,
+        le=64,
+        description="Connections the operator opens at most to this database; one is kept for watching and cancelling.",
+    )
+
+
+class ServiceRef(ApiModel):
+    """A Service in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the Service.")
+    port: int = Field(ge=1, le=65535, description="Its port.")
+    scheme: Scheme = Field(default=Scheme.HTTP, description="How it is spoken to.")
+
+
+class DeploymentRef(ApiModel):
+    """A Deployment in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the Deployment.")
+    container: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
+        default=None, description="The container that serves. Absent: the only one."
+    )
+
+
+class ServiceSpec(ApiModel):
+    """The search service of the runbook. Declared here; this version does not read it yet and says so in status."""
+
+    service_ref: ServiceRef = Field(description="The Service whose endpoints the runbook's health checks ask.")
+    deployment_ref: DeploymentRef | None = Field(default=None, description="The Deployment behind it.")
+    auth_secret_ref: SecretKeyRef | None = Field(default=None, description="Bearer token sent to it.")
+
+
+class RateLimits(ApiModel):
+    """The provider's limits of this key; all requests of this store share them."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="Requests a minute (RPM).")
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Tokens a minute (TPM).")
+
+
+class EmbeddingsSpec(ApiModel):
+    """Who turns text into vectors: any OpenAI-compatible server."""
+
+    model: ModelName = Field(description="Model that rows are embedded with, e.g. text-embedding-3-small.")
+    dimensions: int = Field(ge=1, le=16000, description="Dimensions of its vectors; those of the embedding columns.")
+    query_model: ModelName | None = Field(default=None, description="Model for queries. Absent: model.")
+    query_prefix: Prefix | None = Field(default=None, description='Put before every query, e.g. "query: ".')
+    api_key_secret_ref: SecretKeyRef | None = Field(default=None, description="The provider's key, if it wants one.")
+    base_url_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        alias="baseURLSecretRef",
+        description="Base URL of the provider, ending in /v1. In a Secret, so that whoever gives the URL also gives "
+        "the key. Absent: OpenAI.",
+    )
+    rate_limits: RateLimits | None = Field(default=None, description="Limits that all requests of this store share.")
+    price_usd_per_million_tokens: Decimal | None = Field(
+        default=None,
+        alias="priceUSDPerMillionTokens",
+        description='For estimates and budgets, e.g. "0.02"; none is built in.',
+    )
+
+
+class TableSpec(ApiModel):
+    """One table with an embedding column. Several entries may share a table."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            rule="!has(self.keyColumns) || self.keyColumns.all(a, self.keyColumns.exists_one(b, b == a))",
+            message="keyColumns names a column twice: name each once.",
+        ),
+        Rule(
+            rule="!has(self.keyColumns) || !(self.embeddingColumn in self.keyColumns)",
+            message="embeddingColumn cannot be part of the key: name the columns that identify a row.",
+        ),
+    )
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
+        description="What requests call this table (tableName)."
+    )
+    schema_name: Identifier = Field(default="public", alias="schema", description="Its schema.")
+    table: Identifier = Field(description="The table, exactly as in pg_class.relname.")
+    key_columns: Annotated[list[Identifier], Field(min_length=1, max_length=8)] | None = Field(
+        default=None, description="Columns that identify a row. Absent: the primary key."
+    )
+    embedding_column: Identifier = Field(default="embedding", description="Its vector or halfvec column.")
+    text_template: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        description='How a row becomes text: "{title}\\n\\n{description}", columns in braces. Without it coverage is '
+        "shown and a backfill is refused.",
+    )
+    document_prefix: Prefix = Field(default="", description='Put before every text, e.g. "passage: ".')
+    updated_at_column: Identifier | None = Field(
+        default=None, description="Narrows scans for changed rows; never decides whether a row changed."
+    )
+
+
+class Upper(ApiModel):
+    """Bad above: warning < critical."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(rule="self.warning < self.critical", message="warning must be below critical: critical is the worse one."),
+    )
+
+
+class Lower(ApiModel):
+    """Bad below: warning > critical."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(rule="self.warning > self.critical", message="warning must be above critical: critical is the worse one."),
+    )
+
+
+class Latency(Upper):
+    """Milliseconds."""
+
+    warning: int = Field(default=500, ge=1, le=600_000, description="Above it: Warning.")
+    critical: int = Field(default=2000, ge=1, le=600_000, description="Above it: Critical.")
+
+
+class ErrorRate(Upper):
+    """Percent of searches."""
+
+    warning: Percent = Field(default=2, description="Above it: Warning.")
+    critical: Percent = Field(default=5, description="Above it: Critical.")
+
+
+class PoolUtilization(Upper):
+    """Percent of the pool."""
+
+    warning: Percent = Field(default=80, description="Above it: Warning.")
+    critical: Percent = Field(default=95, description="Above it: Critical.")
+
+
+class Coverage(Lower):
+    """Percent of the rows that could be embedded."""
+
+    warning: Percent = Field(default=80, description="Below it: Warning.")
+    critical: Percent = Field(default=50, description="Below it: Critical.")
+
+
+class HitRate(Lower):
+    """Percent of the cache's lookups."""
+
+    warning: Percent = Field(default=50, description="Below it: Warning.")
+    critical: Percent = Field(default=30, description="Below it: Critical.")
+
+
+class Thresholds(ApiModel):
+    """When a figure is a Warning and when Critical; the defaults are the runbook's Key Metrics."""
+
+    p95_latency_milliseconds: Latency = Field(default_factory=Latency, description="p95 of the search latency.")
+    error_rate_percent: ErrorRate = Field(default_factory=ErrorRate, description="Failed searches.")
+    embedding_coverage_percent: Coverage = Field(
+        default_factory=Coverage, description="Embedded rows of those that have a text; of the worst table."
+    )
+    cache_hit_rate_percent: HitRate = Field(default_factory=HitRate, description="Hits of the query cache.")
+    pool_utilization_percent: PoolUtilization = Field(default_factory=PoolUtilization, description="Use of the pool.")
+
+
+class VectorStoreSpec(ApiModel):
+    """Where the vectors live, who searches them, and what healthy means."""
+
+    map_lists: ClassVar[dict[str, tuple[str, ...]]] = {"tables": ("name",)}
+
+    database: DatabaseSpec = Field(description="The PostgreSQL database with pgvector.")
+    service: ServiceSpec | None = Field(default=None, description="The search service, if there is one.")
+    embeddings: EmbeddingsSpec | None = Field(default=None, description="Who turns text into vectors.")
+    tables: Annotated[list[TableSpec], Field(max_length=32)] = Field(
+        default_factory=list, description="Tables with embeddings; requests name them by `name`."
+    )
+    thresholds: Thresholds = Field(default_factory=Thresholds, description="When figures are Warning and Critical.")
+    health_check_period_seconds: int = Field(
+        default=30, ge=5, le=3600, description="Seconds between two health checks (the runbook's Health Checks)."
+    )
+    suspend: bool = Field(
+        default=False, description="Pause this store and all that name it: its database is left alone."
+    )

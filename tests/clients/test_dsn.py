@@ -1,0 +1,83 @@
+"""Connection URLs out of Secrets: what is wrong is said without a character of the URL, nothing is read from files."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
+from vectorops.errors import Reason, Stalled
+
+CANARY = "hunter2"
+
+BAD = [
+    "",
+    CANARY,
+    f"mysql://u:{CANARY}@h/d",
+    f"postgresql://u:{CANARY}@h",
+    f"postgresql://u:{CANARY}@/d",
+    f"postgresql://{CANARY}/d",
+    f"postgresql://u:{CANARY}@h:{CANARY}/d",
+    f"postgresql://u:{CANARY}@h:99999999/d?sslmode={CANARY}",
+    f"postgresql://u:{CANARY}@h/d?sslrootcert=/etc/passwd",
+    f"postgresql://u:{CANARY}@h/d?service={CANARY}",
+    f"postgresql://u:{CANARY}@h/d?options=-csearch_path%3Dpublic",
+    f"postgresql://u:{CANARY}@h/d?{CANARY}",
+    f"postgresql://u:{CANARY}@[::1/d",
+    f"postgresql://u:{CANARY}@h/d?sslmode=verify-full&passfile=x",
+]
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_a_bad_url_is_refused_without_echoing_it(url: str) -> None:
+    with pytest.raises(Stalled) as caught:
+        connect_arguments(Target(SecretStr(url)))
+    assert caught.value.reason == Reason.SecretInvalid
+    shown = f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
+    assert CANARY not in shown
+    assert "/etc/passwd" not in shown
+
+
+def test_a_url_gives_hosts_user_password_and_database() -> None:
+    url = "postgres://us%40er:p%2Fw@one:6000,[::1],two/my%20db?sslmode=disable&connect_timeout=3"
+    assert connect_arguments(Target(SecretStr(url))) == {
+        "host": ["one", "::1", "two"],
+        "port": [6000, 5432, 5432],
+        "user": "us@er",
+        "password": "p/w",
+        "database": "my db",
+        "ssl": False,
+    }
+
+
+def test_a_url_without_password_does_not_look_for_one_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", CANARY)
+    assert connect_arguments(Target(SecretStr("postgresql://u@h/d")))["password"] == ""
+
+
+def test_tls_of_the_spec_wins_over_the_url() -> None:
+    url = SecretStr("postgresql://u:p@h/d?sslmode=disable")
+    assert connect_arguments(Target(url, Tls(mode=TlsMode.PREFER)))["ssl"] == "prefer"
+    assert connect_arguments(Target(url))["ssl"] is False
+
+
+@pytest.mark.parametrize("tls", [Tls(TlsMode.VERIFY_CA, ca_pem="no"), Tls(TlsMode.REQUIRE, cert_pem=CANARY)])
+def test_what_is_no_certificate_is_refused_without_echoing_it(tls: Tls) -> None:
+    with pytest.raises(Stalled) as caught:
+        connect_arguments(Target(SecretStr("postgresql://u:p@h/d"), tls))
+    assert caught.value.reason == Reason.SecretInvalid
+    assert CANARY not in str(caught.value)
+
+
+def test_a_key_is_stable_differs_with_every_part_and_tells_nothing() -> None:
+    url = SecretStr(f"postgresql://u:{CANARY}@h/d")
+    targets = [
+        Target(url),
+        Target(SecretStr("postgresql://u:other@h/d")),
+        Target(url, Tls(TlsMode.REQUIRE)),
+        Target(url, Tls(TlsMode.REQUIRE, cert_pem="c", key_pem=SecretStr("k"))),
+        Target(url, max_connections=5),
+    ]
+    assert len({target.key for target in targets}) == len(targets)
+    assert Target(url).key == Target(url).key
+    assert CANARY not in f"{Target(url).key} {Target(url)!r}"

@@ -1,0 +1,54 @@
+"""The operator as a process: what it loads, how it starts, how it stops, what it says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from stand.scene import Scene, store_spec
+
+pytestmark = pytest.mark.cluster
+
+
+def test_heavy_libraries_are_not_imported_before_they_are_needed() -> None:
+    code = (
+        "import sys; import vectorops.app; "
+        "print([m for m in ('openai', 'numpy', 'kubernetes.aio', 'pgvector') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_it_becomes_ready_and_stops_on_sigterm_with_exit_code_zero(bare: Scene) -> None:
+    began = time.monotonic()
+    operator = bare.operator()
+    took = time.monotonic() - began
+    began = time.monotonic()
+    operator.process.terminate(grace=20)
+    print(f"ready after {took:.1f} s, stopped within {time.monotonic() - began:.1f} s")
+    assert operator.process.exit_code == 0
+
+
+def test_its_metrics_count_passes_and_errors_by_reason(scene: Scene) -> None:
+    operator = scene.operator()
+    scene.apply("VectorStore", "shop", store_spec())
+    scene.wait_status("vst/shop", "Ready")
+    scene.apply("VectorStore", "lost", store_spec(database={"connectionSecretRef": {"name": "nowhere", "key": "url"}}))
+    scene.wait_reason("vst/lost", "SecretNotFound")
+    code, text = operator.get("/metrics")
+    assert code == 200
+    assert 'vectorops_reconcile_total{kind="VectorStore",result="ok"}' in text
+    assert 'reason="SecretNotFound"' in text
+
+
+def test_an_api_server_that_restarts_is_found_again(scene: Scene) -> None:
+    operator = scene.operator()
+    scene.apply("VectorStore", "shop", store_spec())
+    scene.wait_status("vst/shop", "Ready")
+    scene.cluster.restart_apiserver()  # type: ignore[attr-defined]
+    scene.wait("the API server to answer", lambda: "ok" in scene.cluster.kubectl("get", "--raw=/readyz", check=False))
+    scene.patch("vst/shop", {"healthCheckPeriodSeconds": 7})
+    scene.wait_status("vst/shop", "Ready", timeout=90)
+    assert operator.process.alive()
