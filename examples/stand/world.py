@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ SYSTEM_NAMESPACE: Final = "vectorops-system"
 SERVICE_ACCOUNT: Final = "vectorops"
 NAMESPACE: Final = "shop"
 READY_SECONDS: Final = 60.0
+SERVED_SECONDS: Final = 30.0
 
 
 class OperatorProcess:
@@ -135,6 +137,11 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
     cluster.kubectl("apply", "-f", str(ROOT / "examples" / "install" / "rbac.yaml"))
+    deadline = time.monotonic() + SERVED_SECONDS  # Established comes a little before the storage is there
+    while "No resources found" not in (said := cluster.kubectl("get", "vst,vidx,vfill", "-A", check=False)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the API server does not serve our kinds: {said}")
+        time.sleep(0.1)
 
 
 def prepare_namespace(cluster: Cluster, namespace: str, dsn: str, base_url: str, api_key: str = "unused") -> None:

@@ -16,6 +16,7 @@ from vectorops.clients.embeddings import Embedders
 from vectorops.clients.kubernetes import Kubernetes
 from vectorops.clients.postgres import Databases
 from vectorops.clients.secrets import Secrets
+from vectorops.errors import OperatorError
 from vectorops.kinds import KINDS
 from vectorops.logs import configure_logging
 from vectorops.runtime import binding, health
@@ -28,6 +29,8 @@ from vectorops.runtime.work import Work
 from vectorops.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being applied
 
 
 def main(settings: Settings) -> None:
@@ -66,6 +69,7 @@ class Operator:
             asyncio.create_task(self.watchdog.run(), name="watchdog"),
         ]
         try:
+            await self._kinds_served()
             registry = binding.bind(self.kinds, self.loops, self.stop)
             await binding.run(registry, self.namespaces, self.settings.worker_limit, self.stopped)
         finally:
@@ -73,6 +77,25 @@ class Operator:
                 task.cancel()
             await self.stop()
             await self.kubernetes.close()
+
+    async def _kinds_served(self) -> None:
+        """Wait until the API server serves every kind: Kopf, without scanning, would never watch one that comes later."""
+        wanted = {kind.names.plural for kind in self.kinds}
+        while True:
+            try:
+                missing = wanted - await self.kubernetes.served()
+            except OperatorError as error:
+                self._waits(f"the API server cannot be asked what it serves: {error.reason}")
+            else:
+                if not missing:
+                    return
+                self._waits(f"apply the CRDs of this version; not served yet: {', '.join(sorted(missing))}")
+            await asyncio.sleep(SERVED_POLL)
+
+    def _waits(self, why: str) -> None:
+        if self.health.not_ready != why:
+            logger.warning("waiting: %s", why)
+        self.health.not_ready = why
 
     async def stop(self) -> None:
         """Let go of long work first (a build goes on in the server), then end the loops. Safe to call twice."""

@@ -143,18 +143,24 @@ async def test_a_kind_that_is_not_served_is_an_error_and_not_an_empty_list(kuber
         await kubernetes.list("nothings", None)
 
 
+@real
+async def test_what_is_served_is_known_to_an_account_without_any_right(samples: Cluster, namespace: str) -> None:
+    client = limited(samples, namespace)
+    served = await client.served()
+    await client.close()
+    assert PLURAL in served
+    assert f"{PLURAL}/status" not in served
+
+
 # -- status -----------------------------------------------------------------------------------------------------------
 
 
 @real
-async def test_status_is_merged_and_a_key_that_is_none_is_removed(
+async def test_a_status_is_replaced_whole_and_nothing_else_changes(
     kubernetes: Kubernetes, namespace: str, sample: dict[str, Any]
 ) -> None:
     uid = sample["metadata"]["uid"]
-    await kubernetes.patch_status(PLURAL, namespace, "one", uid, {"word": "a", "count": 1})
-    after = await kubernetes.patch_status(PLURAL, namespace, "one", uid, {"word": None})
-    assert after is not None
-    assert after["status"] == {"count": 1}
+    await kubernetes.replace_status(PLURAL, namespace, "one", uid, {"word": "a", "count": 1})
     after = await kubernetes.replace_status(PLURAL, namespace, "one", uid, {"word": "b"})
     assert after is not None
     assert after["status"] == {"word": "b"}
@@ -164,7 +170,7 @@ async def test_status_is_merged_and_a_key_that_is_none_is_removed(
 
 @real
 async def test_our_writes_bear_our_name(kubernetes: Kubernetes, namespace: str, sample: dict[str, Any]) -> None:
-    after = await kubernetes.patch_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"word": "a"})
+    after = await kubernetes.replace_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"word": "a"})
     assert after is not None
     assert "vectorops" in {entry["manager"] for entry in after["metadata"]["managedFields"]}
 
@@ -174,7 +180,7 @@ async def test_a_status_meant_for_an_object_that_is_gone_goes_nowhere(
     kubernetes: Kubernetes, samples: Cluster, namespace: str, sample: dict[str, Any]
 ) -> None:
     samples.kubectl("delete", PLURAL, "one", "-n", namespace)
-    assert await kubernetes.patch_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"word": "a"}) is None
+    assert await kubernetes.replace_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"word": "a"}) is None
 
 
 @real
@@ -185,7 +191,6 @@ async def test_a_status_meant_for_a_former_object_of_that_name_leaves_the_new_on
     create(samples, namespace, "one")
     uid = sample["metadata"]["uid"]
     assert await kubernetes.replace_status(PLURAL, namespace, "one", uid, {"word": "a"}) is None
-    assert await kubernetes.patch_status(PLURAL, namespace, "one", uid, {"word": "a"}) is None
     present = await kubernetes.get(PLURAL, namespace, "one")
     assert present is not None
     assert "status" not in present
@@ -196,7 +201,7 @@ async def test_a_status_that_the_schema_refuses_names_the_field_and_not_the_valu
     kubernetes: Kubernetes, namespace: str, sample: dict[str, Any]
 ) -> None:
     with pytest.raises(Transient) as caught:
-        await kubernetes.patch_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"count": "hush"})
+        await kubernetes.replace_status(PLURAL, namespace, "one", sample["metadata"]["uid"], {"count": "hush"})
     assert caught.value.reason == Reason.InternalError
     assert "status.count" in caught.value.message
     assert "hush" not in caught.value.message

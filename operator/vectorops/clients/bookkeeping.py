@@ -17,24 +17,29 @@ TABLES = ("intent", "embedding_state", "failure", "spend")
 _MADE_MEANWHILE = frozenset({"42P06", "42P07", "23505"})
 """duplicate_schema, duplicate_table, unique_violation of the catalogue: another operator was a moment earlier."""
 
+MAKING = "preparing the schema vectorops"
+ATTEMPTS = 4
+"""Schema, tables, and a look after each: whoever loses both races to another operator is through after three."""
+
 
 async def ensure_bookkeeping(database: Database) -> None:
     """Create the schema and its tables where missing; remembered per Database until a statement misses them.
 
     Raises Stalled(InsufficientPrivilege) with the statement that an administrator should run.
     """
-    if database.has_bookkeeping or await _present(database):
-        database.has_bookkeeping = database.has_intents = True
+    if database.has_bookkeeping:
         return
-    try:
-        await _create(database)
-    except OperatorError as exc:
-        if sqlstate_of(exc) not in _MADE_MEANWHILE:
-            raise
-    if not await _present(database):
-        text = "The tables of the schema vectorops were created and are not there; it is looked again."
-        raise Transient(Reason.DatabaseError, text)
-    database.has_bookkeeping = database.has_intents = True
+    for _ in range(ATTEMPTS):
+        if await _present(database):
+            database.has_bookkeeping = database.has_intents = True
+            return
+        try:
+            await _create(database)
+        except OperatorError as exc:
+            if sqlstate_of(exc) not in _MADE_MEANWHILE:
+                raise
+    text = "The tables of the schema vectorops were created and are not there; it is looked again."
+    raise Transient(Reason.DatabaseError, text)
 
 
 def forget_bookkeeping(database: Database) -> None:
@@ -44,7 +49,9 @@ def forget_bookkeeping(database: Database) -> None:
 
 async def _present(database: Database) -> bool:
     """Whether all is there and ours to use. Raises Stalled where it is not and we may not mend it."""
-    row = await database.fetchrow(statements("vectorops.clients", "bookkeeping.sql")["present"], list(TABLES))
+    row = await database.fetchrow(
+        statements("vectorops.clients", "bookkeeping.sql")["present"], list(TABLES), what=MAKING
+    )
     if row is None:
         raise Transient(Reason.DatabaseError, "The database did not say what it holds; it is asked again.")
     role = quote_ident(row["role"])
@@ -63,8 +70,8 @@ async def _present(database: Database) -> bool:
 async def _create(database: Database) -> None:
     queries = statements("vectorops.clients", "bookkeeping.sql")
     if not await database.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'vectorops')"):
-        await database.execute(queries["create_schema"])
-    await database.execute(queries["create_tables"])
+        await database.execute(queries["create_schema"], what=MAKING)
+    await database.execute(queries["create_tables"], what=MAKING)
 
 
 def _refused(statement: str, name: str) -> Stalled:

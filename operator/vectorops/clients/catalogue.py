@@ -8,18 +8,26 @@ for the clock. It decides nothing, and it reads no row of a user's table (see `c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from vectorops.clients.activity import Blocker, Build, Replica, Session, TableLock, Transaction
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database
 from vectorops.clients.sql import statements
 from vectorops.clients.sqlstate import sqlstate_of
-from vectorops.errors import OperatorError
+from vectorops.errors import OperatorError, Reason, Transient
+
+__all__ = [
+    "Blocker", "Build", "Catalogue", "Column", "Extension", "Index", "Intent", "Replica", "Role", "Session", "Settings",
+    "TableLock", "Transaction", "read_catalogue",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ class Index:
     valid: bool
     ready: bool
     live: bool  # False: being dropped
+    locked: bool  # its table is held exclusively: key, predicate and definition are those of the last reading
     check_xmin: bool  # True: not used by transactions older than it
     is_partitioned: bool
     is_partition: bool
@@ -127,77 +136,6 @@ class Index:
     comment: str | None
     owner: str
     role_owns: bool
-
-
-@dataclass(frozen=True)
-class Blocker:
-    """Whom a build waits for. What belongs to another role is empty without pg_monitor."""
-
-    pid: int
-    age_seconds: int | None  # of its transaction, else of its session
-    application_name: str
-    state: str | None
-
-
-@dataclass(frozen=True)
-class Build:
-    """A CREATE INDEX or REINDEX that runs now, ours or not (pg_stat_progress_create_index)."""
-
-    pid: int
-    backend_start: datetime | None
-    application_name: str
-    query_start: datetime | None
-    table_oid: int
-    index_oid: int | None
-    command: str
-    phase: str
-    blocks_done: int
-    blocks_total: int
-    tuples_done: int
-    tuples_total: int
-    lockers_done: int
-    lockers_total: int
-    blocker: Blocker | None
-
-
-@dataclass(frozen=True)
-class Session:
-    """A backend of ours in this database."""
-
-    pid: int
-    backend_start: datetime | None
-    application_name: str
-    state: str | None
-    query_start: datetime | None
-    wait_event_type: str | None
-
-
-@dataclass(frozen=True)
-class TableLock:
-    """A table's advisory lock (see `locks.py`) and who holds it."""
-
-    table_oid: int
-    pid: int
-    application_name: str
-
-
-@dataclass(frozen=True)
-class Transaction:
-    """One of the five oldest open transactions; pid 0: a prepared one, which no session owns."""
-
-    pid: int
-    age_seconds: int
-    application_name: str
-    state: str | None
-
-
-@dataclass(frozen=True)
-class Replica:
-    """A standby that streams from this server; lag in seconds is None while there is nothing to measure."""
-
-    application_name: str
-    state: str | None
-    lag_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -254,6 +192,10 @@ class Catalogue:
         return next((i for i in self.indexes if (i.schema, i.name) == (schema, name)), None)
 
 
+READING = "reading the catalogue"
+_DEPARSED = ("key", "predicate", "definition")  # what the server opens the table for
+
+
 @cache
 def _reader() -> TypeAdapter[Catalogue]:
     return TypeAdapter(Catalogue)
@@ -274,10 +216,28 @@ async def _read(database: Database) -> Catalogue:
     if database.has_intents:
         sql = f"SELECT ({sql}) || ({queries['intents']})"  # both are constants of ours
     try:
-        text = await database.fetchval(sql, LOCK_CLASS)
+        text = await database.fetchval(sql, LOCK_CLASS, what=READING)
     except OperatorError as exc:
         if not (database.has_intents and sqlstate_of(exc) in ("42P01", "42501", "3F000")):
             raise
         database.has_intents = False  # dropped or revoked under us
-        text = await database.fetchval(queries["catalogue"], LOCK_CLASS)
-    return _reader().validate_json(text)
+        text = await database.fetchval(queries["catalogue"], LOCK_CLASS, what=READING)
+    content = json.loads(text)
+    _remembered(database, content["indexes"])
+    return _reader().validate_python(content)
+
+
+def _remembered(database: Database, indexes: list[dict[str, Any]]) -> None:
+    """Fill in what the server would have waited for: an index keeps its definition for as long as it has its oid.
+
+    Raises Transient(LockContended) for an index that was never seen unlocked: unknown must not look like different.
+    """
+    for index in indexes:
+        if index["locked"]:
+            known = database.definitions.get(index["oid"])
+            if known is None:
+                where = f'"{index["schema"]}"."{index["table"]}"'
+                text = f"The table {where} is locked exclusively, so its index cannot be read."
+                raise Transient(Reason.LockContended, f"{text} {Reason.LockContended.next_step}", after=5.0)
+            index.update(known)
+    database.definitions = {index["oid"]: {name: index[name] for name in _DEPARSED} for index in indexes}

@@ -18,7 +18,7 @@ WITH me AS (
     WHERE l.locktype IN ('relation', 'advisory') AND l.database = me.database_oid
 ), locked AS MATERIALIZED (
     -- also those only waited for: a reader queues behind them
-    SELECT DISTINCT relation FROM lock WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
+    SELECT DISTINCT relation FROM lock WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation IS NOT NULL
 ), activity AS MATERIALIZED (
     SELECT a.pid, a.datid, a.backend_start, a.application_name, a.state, a.query_start, a.xact_start, a.wait_event_type,
            a.backend_type, extract(epoch FROM statement_timestamp() - coalesce(a.xact_start, a.backend_start))::int AS age
@@ -113,10 +113,13 @@ SELECT jsonb_build_object(
             'oid', v.indexrelid, 'schema', n.nspname, 'name', v.relname, 'table', tc.relname, 'table_oid', v.indrelid,
             'method', v.amname, 'opclass', v.opcname, 'input_type', v.typname,
             'column', (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = v.indrelid AND a.attnum = v.attnum AND v.attnum > 0),
-            'key', pg_get_indexdef(v.indexrelid, 1, true),
-            'predicate', pg_get_expr(v.indpred, v.indrelid, true),
+            -- these three open the table, and would wait for whoever holds it: see `_remembered` in catalogue.py
+            'locked', v.indrelid IN (SELECT relation FROM locked),
+            'key', CASE WHEN v.indrelid NOT IN (SELECT relation FROM locked) THEN pg_get_indexdef(v.indexrelid, 1, true) END,
+            'predicate', CASE WHEN v.indrelid NOT IN (SELECT relation FROM locked)
+                              THEN pg_get_expr(v.indpred, v.indrelid, true) END,
             'options', (SELECT coalesce(jsonb_object_agg(o.option_name, o.option_value), '{}') FROM pg_options_to_table(v.reloptions) o),
-            'definition', pg_get_indexdef(v.indexrelid),
+            'definition', CASE WHEN v.indrelid NOT IN (SELECT relation FROM locked) THEN pg_get_indexdef(v.indexrelid) END,
             'valid', v.indisvalid, 'ready', v.indisready, 'live', v.indislive, 'check_xmin', v.indcheckxmin,
             'is_partitioned', v.relkind = 'I', 'is_partition', v.relispartition,
             'size_bytes', CASE WHEN v.relkind = 'I' THEN 0

@@ -52,7 +52,7 @@ async def read_coverage(database: Database, declared: Sequence[Declared]) -> tup
     readable = [(at, item) for at, item in enumerate(declared) if item.column.role_reads and not item.column.locked]
     counted: dict[int, TableCoverage] = {}
     if readable:
-        for row in await database.fetch(coverage_sql(readable)):
+        for row in await database.fetch(coverage_sql(readable), what="counting the declared tables"):
             item = declared[row["at"]]
             counted[row["at"]] = _scaled(item, row["rows"], row["missing"], row["embeddable"], row["embedded"])
     return tuple(counted.get(at) or _from_statistics(item) for at, item in enumerate(declared))

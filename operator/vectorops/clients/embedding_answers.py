@@ -31,7 +31,7 @@ class Answer:
 
 
 def read_answer(body: bytes, texts: int, dimensions: int) -> Answer:
-    """Read and check; megabytes, so not on the event loop. Raises Unanswered (try again) or UnusableVectors (Stalled)."""
+    """Read and check; megabytes, so not on the event loop. Raises Unanswered (try again) or UnusableVectors."""
     try:
         answer = json.loads(body)
     except ValueError:

@@ -72,15 +72,16 @@ def from_refusal(refusal: Refusal) -> OperatorError:
         message = f"the provider answered {refusal.named}"
         return Transient(Reason.ProviderUnavailable, message, refusal.retry_after)
     if 300 <= refusal.status < 400:
-        message = f"the provider answered with a redirect ({refusal.named}), and a key is not sent on; put the final base URL in"
-        return Stalled(Reason.ProviderRejected, message)
+        message = f"the provider answered with a redirect ({refusal.named}), and a key is not sent on"
+        return Stalled(Reason.ProviderRejected, f"{message}; put the final base URL into the Secret")
     return Stalled(Reason.ProviderRejected, f"the provider does not know the model or the base URL ({refusal.named})")
 
 
 def _too_many(refusal: Refusal) -> OperatorError:
     if "too large" in refusal.message.lower():  # OpenAI: no waiting helps, the request is larger than the limit
-        return RejectedInput(Reason.RateLimited, f"the request is larger than the provider's limit a minute ({refusal.named})")
-    return Transient(Reason.RateLimited, f"the provider's rate limit is waited for ({refusal.named})", refusal.retry_after)
+        return RejectedInput("RequestTooLarge", f"the request is larger than the limit a minute ({refusal.named})")
+    message = f"the provider's rate limit is waited for ({refusal.named})"
+    return Transient(Reason.RateLimited, message, refusal.retry_after)
 
 
 def _bad_request(refusal: Refusal) -> OperatorError:

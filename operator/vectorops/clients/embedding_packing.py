@@ -16,6 +16,7 @@ MAX_REQUEST_TOKENS = 300_000  # summed over one request (OpenAI's API reference)
 MAX_TEXT_TOKENS = 8_191  # of one text: the context of OpenAI's embedding models
 PROVIDER_ESTIMATE = 0.25  # tokens a byte: what OpenAI itself assumes when it checks the sum
 SPECIAL_TOKENS = 8  # a text: start and end marks, and a prefix such as "passage: " that some servers add
+LEARN_SHARE = 0.2  # of the newest answer in what is usual: follows a change of language within a few answers
 LEARN_MARGIN = 1.5  # the next texts may be of another language than those learned from
 OPTIMISTIC_BYTES = int(MAX_TEXT_TOKENS / PROVIDER_ESTIMATE)  # 32 KB: a text of English that just fits
 STRICT_BYTES = MAX_TEXT_TOKENS - SPECIAL_TOKENS  # a text that fits whatever it is made of
@@ -37,11 +38,14 @@ class TokenRate:
     """What the provider's usage taught. Until it has, every byte counts as a token."""
 
     highest: float = 0.0  # tokens a byte, of the densest answer so far
+    usual: float = 0.0  # tokens a byte, of the latest answers
 
     def learn(self, size: int, texts: int, tokens: int) -> None:
         """Take in one answer's usage."""
         if size > 0 and tokens > 0:
             self.highest = max(self.highest, max(0, tokens - texts) / size)
+            newest = tokens / size
+            self.usual = newest if not self.usual else (1 - LEARN_SHARE) * self.usual + LEARN_SHARE * newest
 
     def expected(self, size: int, texts: int) -> int:
         """What a request of that size is likely to be billed as; never more than the bound."""
@@ -51,4 +55,4 @@ class TokenRate:
 
     def counted(self, size: int) -> int:
         """What the provider counts against its limits."""
-        return math.ceil(size * max(PROVIDER_ESTIMATE, self.highest))
+        return math.ceil(size * max(PROVIDER_ESTIMATE, self.usual))

@@ -31,7 +31,7 @@ NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, http
 class Wire:
     """A connection pool to one base URL with one key."""
 
-    def __init__(self, base_url: str, api_key: str, dimensions: int, timeout: float) -> None:
+    def __init__(self, base_url: str, api_key: str | None, dimensions: int, timeout: float) -> None:
         import openai
 
         for name in QUIET:
@@ -46,8 +46,9 @@ class Wire:
         )
         # organization and project would otherwise be taken from the operator's environment
         self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, organization="", project="", max_retries=0, http_client=http
+            api_key=api_key or "none", base_url=base_url, organization="", project="", max_retries=0, http_client=http
         )
+        self._headers = {} if api_key else {"Authorization": openai.Omit()}  # no key: the header is not sent at all
 
     async def close(self) -> None:
         """Close the connections; open requests break."""
@@ -57,9 +58,11 @@ class Wire:
         """POST /embeddings; the answer's body. Raises what `from_refusal` says, Unanswered, or Transient."""
         import openai
 
-        create = self._client.embeddings.with_streaming_response.create
+        ask = self._client.embeddings.with_streaming_response.create(
+            model=model, input=list(texts), extra_headers=self._headers, **options
+        )
         try:
-            async with asyncio.timeout(self._timeout), create(model=model, input=list(texts), **options) as response:
+            async with asyncio.timeout(self._timeout), ask as response:
                 return b"".join([chunk async for chunk in response.iter_bytes()])
         except openai.APIStatusError as exc:
             raise from_refusal(_refusal(exc)) from exc

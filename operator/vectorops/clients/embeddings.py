@@ -57,7 +57,7 @@ class Account:
 class Embedder:
     """The way to one account at one provider."""
 
-    def __init__(self, account: Account, api_key: SecretStr, timeout: float) -> None:
+    def __init__(self, account: Account, api_key: SecretStr | None, timeout: float) -> None:
         self.account = account
         self.limits = Limits()
         self.rate = TokenRate()
@@ -116,8 +116,10 @@ class Embedder:
             if self._wire is None:
                 # half a second of imports, off the event loop
                 module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_wire")
-                key, dimensions = self._api_key.get_secret_value(), self.account.dimensions
-                self._wire = await asyncio.to_thread(module.Wire, self.account.base_url, key, dimensions, self._timeout)
+                key = self._api_key.get_secret_value() if self._api_key else None
+                where, dimensions = self.account.base_url, self.account.dimensions
+                wire: Wire = await asyncio.to_thread(module.Wire, where, key, dimensions, self._timeout)
+                self._wire = wire
             return self._wire
 
     def _do_without(self, error: RefusedParameter) -> None:
@@ -146,11 +148,11 @@ class Embedders:
         self._timeout = timeout
         self._open: dict[Account, Embedder] = {}
 
-    def open(  # noqa: PLR0913 - what makes an account, by name
+    def open(
         self,
         store_uid: str,
         *,
-        api_key: SecretStr,
+        api_key: SecretStr | None,
         model: str,
         dimensions: int,
         base_url: str | None = None,
@@ -162,7 +164,7 @@ class Embedders:
         Raises Stalled (SecretInvalid) for a base URL that is none.
         """
         url = checked_base_url(base_url or DEFAULT_BASE_URL)
-        key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest()
+        key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest() if api_key else ""
         account = Account(store_uid, url, key_hash, model, dimensions)
         embedder = self._open.get(account)
         if embedder is None:

@@ -28,7 +28,7 @@ BUG_PAUSE = 60.0  # seconds; what the API refused once it refuses again until so
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of the API. `group` is empty for the core group."""
+    """A resource of the API. `group` is empty for the core group, `plural` for the list of what a group serves."""
 
     group: str
     version: str
@@ -37,7 +37,7 @@ class Resource:
     @property
     def rule_name(self) -> str:
         """As people write it: `vectorindexes.vectorops.dev`, `secrets`."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+        return ".".join(part for part in (self.plural, self.group) if part)
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class Request:
         parts = [group, self.resource.version]
         if self.namespace is not None:
             parts += ["namespaces", quote(self.namespace, safe="")]
-        parts.append(self.resource.plural)
-        parts += [quote(part, safe="") for part in (self.name, self.subresource) if part]
+        parts += [quote(part, safe="") for part in (self.resource.plural, self.name, self.subresource) if part]
         return "/".join(parts)
 
     @property

@@ -20,6 +20,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
+from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
 from vectorops.clients.sqlstate import speaking, sqlstate_of
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
@@ -39,12 +40,6 @@ __all__ = [
 CONNECT_SECONDS = 10.0
 """A server that has not greeted us by then is not reachable in a way that anyone would call up."""
 
-WATCH_SECONDS = 15.0
-"""Nothing short takes longer; a sweep that does would pile up behind itself."""
-
-WATCH_LOCK_SECONDS = 2.0
-"""Reading needs no lock that others hold for long; what does (VACUUM FULL, TRUNCATE) must not blind the whole sweep."""
-
 CLIENT_GRACE_SECONDS = 1.0
 """The server's own timeout comes first, so that it and not a lost answer is what we see."""
 
@@ -57,41 +52,8 @@ SESSION_WAIT_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 """A polite goodbye that takes longer is cut short; the server frees what the session held either way."""
 
-_KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-"""Hours of silence during a build: NATs and load balancers forget after minutes; a dead peer is seen after one."""
-
-_PINNED = {"search_path": "pg_catalog, pg_temp", "default_transaction_read_only": "off", **_KEEPALIVE}
-"""In the startup packet, so no statement ever runs with a tenant's search_path (CVE-2018-1058)."""
-
-_SESSION = {
-    "statement_timeout": "0",  # a build takes as long as it takes; spec limits are kept from the watching connection
-    "lock_timeout": "0",  # tried: it fires in the waits of CREATE INDEX CONCURRENTLY and leaves an invalid index
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "client_connection_check_interval": "0",  # the server goes on when we are gone
-}
-_WATCH = {
-    "application_name": "vectorops:watch",
-    "statement_timeout": str(int(WATCH_SECONDS * 1000)),
-    "lock_timeout": str(int(WATCH_LOCK_SECONDS * 1000)),
-    "idle_session_timeout": "0",
-    "jit": "off",  # compiling the catalogue statement takes longer than running it
-}
-
-HANDSHAKE = """
-SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.current_setting('search_path') AS search_path,
-       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
-            THEN pg_catalog.set_config('transaction_timeout', '0', false) END AS transaction_timeout,
-       EXISTS (SELECT FROM pg_catalog.pg_class c
-               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-               WHERE n.nspname OPERATOR(pg_catalog.=) 'vectorops' AND c.relname OPERATOR(pg_catalog.=) 'intent'
-                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-                 AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) AS has_intents
-"""
-"""One round trip after connecting: who answers, with whose settings, and is our bookkeeping there.
-
-transaction_timeout (PG 17) can be neither left to the role nor be named at startup to an older server. Everything is
-qualified because here the search_path is not yet known to be ours."""
+ASKING = "asking the database"
+"""For errors, where the caller says nothing better; it should name the table or index it is about."""
 
 
 class Database:
@@ -101,29 +63,34 @@ class Database:
         self.key = target.key
         self.has_intents = False  # whether vectorops.intent is there and readable, as last seen
         self.has_bookkeeping = False  # whether the whole schema vectorops was seen; see bookkeeping.py
+        self.definitions: dict[int, dict[str, Any]] = {}  # of indexes by oid, as last read; see catalogue.py
         self._target = target
         self._watching: Connection | None = None
         self._lock = asyncio.Lock()
         self._sessions = asyncio.Semaphore(max(1, target.max_connections - 1))
         self._idle: asyncio.TimerHandle | None = None
 
-    async def fetch(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS) -> list[asyncpg.Record]:
-        """All rows of a short statement on the watching connection. `timeout` in seconds, at most 15."""
-        rows: list[asyncpg.Record] = await self._ask("fetch", sql, args, timeout)
+    async def fetch(
+        self, sql: str, *args: Any, timeout: float = WATCH_SECONDS, what: str = ASKING
+    ) -> list[asyncpg.Record]:
+        """All rows of a short statement on the watching connection. `timeout` is at most 15 s; `what` is for errors."""
+        rows: list[asyncpg.Record] = await self._ask("fetch", sql, args, timeout, what)
         return rows
 
-    async def fetchrow(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS) -> asyncpg.Record | None:
+    async def fetchrow(
+        self, sql: str, *args: Any, timeout: float = WATCH_SECONDS, what: str = ASKING
+    ) -> asyncpg.Record | None:
         """The first row, or None."""
-        row: asyncpg.Record | None = await self._ask("fetchrow", sql, args, timeout)
+        row: asyncpg.Record | None = await self._ask("fetchrow", sql, args, timeout, what)
         return row
 
-    async def fetchval(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS) -> Any:
+    async def fetchval(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS, what: str = ASKING) -> Any:
         """The first column of the first row, or None."""
-        return await self._ask("fetchval", sql, args, timeout)
+        return await self._ask("fetchval", sql, args, timeout, what)
 
-    async def execute(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS) -> str:
+    async def execute(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS, what: str = ASKING) -> str:
         """Run a short statement; the command tag. Without arguments it may be several, in one transaction."""
-        tag: str = await self._ask("execute", sql, args, timeout)
+        tag: str = await self._ask("execute", sql, args, timeout, what)
         return tag
 
     @asynccontextmanager
@@ -136,17 +103,18 @@ class Database:
         if len(application_name.encode()) > 63:
             raise ValueError("the server would cut this application_name silently")
         try:
-            await asyncio.wait_for(self._sessions.acquire(), SESSION_WAIT_SECONDS)
+            async with asyncio.timeout(SESSION_WAIT_SECONDS):
+                await self._sessions.acquire()
         except TimeoutError as exc:
             text = "All connections of spec.database.maxConnections are in use; raise it, or wait for what runs."
             raise Waiting(Reason.TooManyConnections, text, after=15.0) from exc
         try:
-            connection = await self._connect(_SESSION | {"application_name": application_name})
+            connection = await self._connect(SESSION | {"application_name": application_name})
             try:
                 with speaking("working on a connection of its own"):
                     yield connection
-            except asyncio.CancelledError:
-                connection.terminate()
+            except BaseException:
+                connection.terminate()  # a polite goodbye would cancel what may still run
                 raise
             finally:
                 await _close(connection)
@@ -167,15 +135,15 @@ class Database:
                 await _close(self._watching)
                 self._watching = None
 
-    async def _ask(self, method: str, sql: str, args: tuple[Any, ...], timeout: float) -> Any:
+    async def _ask(self, method: str, sql: str, args: tuple[Any, ...], timeout: float, what: str) -> Any:
         async with self._lock:
             if self._watching is None or self._watching.is_closed():
                 self._watching = None
-                self._watching = await self._connect(_WATCH)
+                self._watching = await self._connect(WATCH)
             self._stay()
             watching = self._watching
             try:
-                with speaking("asking the database"):
+                with speaking(what):
                     patience = min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS
                     return await getattr(watching, method)(sql, *args, timeout=patience)
             except BaseException as exc:
@@ -185,7 +153,7 @@ class Database:
 
     async def _connect(self, settings: dict[str, str]) -> Connection:
         arguments = connect_arguments(self._target)
-        settings = _PINNED | settings
+        settings = PINNED | settings
         try:
             with speaking("connecting to the database"):
                 connection: Connection = await asyncpg.connect(
@@ -209,7 +177,7 @@ class Database:
         _keep_alive(connection)
         with speaking("connecting to the database"):
             row = await connection.fetchrow(HANDSHAKE, timeout=CONNECT_SECONDS)
-        if row is None or row["pid"] != connection.get_server_pid() or row["search_path"] != _PINNED["search_path"]:
+        if row is None or row["pid"] != connection.get_server_pid() or row["search_path"] != PINNED["search_path"]:
             raise _pooler()
         self.has_intents = bool(row["has_intents"])
 

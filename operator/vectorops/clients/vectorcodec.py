@@ -1,7 +1,8 @@
 """Vectors on the wire in pgvector's binary format, both ways.
 
-Parameters of type vector, halfvec and arrays of them take a numpy array, a list of floats, or bytes that are in
-pgvector's format already (what a backfill packs once and sends as it is); results are numpy arrays. numpy and pgvector
+Parameters of type vector and halfvec take a numpy array, a list of floats, or bytes that are in pgvector's format
+already (what a backfill packs once and sends as it is); elements of vector[] and halfvec[] must be such bytes, for
+asyncpg takes anything else for a further dimension of the array. Results are numpy arrays. numpy and pgvector
 are imported on first use. Refused: checking what the numbers mean (NaN, zero, dimensions); the caller knows its column.
 """
 

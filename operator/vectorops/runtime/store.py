@@ -74,7 +74,7 @@ class _Snapshot:
         if self.task.cancelled():
             return False
         failed = self.task.exception() is not None
-        return now - self.begun <= (min(max_age, SHARED_FAILURE_SECONDS) if failed else max_age)
+        return now - self.begun < (min(max_age, SHARED_FAILURE_SECONDS) if failed else max_age)
 
 
 class Stores:

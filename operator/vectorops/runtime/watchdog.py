@@ -54,6 +54,8 @@ class Watchdog:
                 self._refused(error)
             except OperatorError as error:
                 logger.warning("the watchdog could not list: %s", error.reason)
+            except Exception:  # a watchdog that dies of a surprise would be the silence that it is there to notice
+                logger.exception("the watchdog's look failed")
             await asyncio.sleep(self._period if self._health.not_ready is None else FIRST)
 
     async def look(self) -> None:
@@ -78,7 +80,7 @@ class Watchdog:
         for kind in self._kinds:
             for namespace in in_each(self._namespaces):
                 listing = await self._kubernetes.list(kind.names.plural, namespace)
-                for item in listing.get("items", []):
+                for item in listing.get("items") or []:
                     uid, generation = item["metadata"]["uid"], int(item["metadata"].get("generation", 0))
                     if delivered.get(uid, -1) < generation:
                         owed.add((uid, generation))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vectorops.clients.embedding_packing import MAX_INPUTS, OPTIMISTIC_BYTES, SPECIAL_TOKENS, cut, most_tokens
+from vectorops.clients.embedding_packing import MAX_INPUTS, OPTIMISTIC_BYTES, cut, most_tokens
 
 FIRST_SIZE = 32  # texts: even a model on a laptop answers these within seconds
 FAST, SLOW = 2.0, 8.0  # seconds an answer takes: below, more at a time; above, fewer. Progress stays visible
@@ -24,10 +24,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that go in one request. `tries` counts what was answered by a transient error or by nonsense."""
+    """Rows that go in one request."""
 
     rows: tuple[Row, ...]
-    tries: int = 0
+    tries: int = 0  # what was answered by nothing or by nonsense, and may have been billed
+    waits: int = 0  # what was answered by anything that waiting helps against
     strictly_cut: bool = False  # its one text was cut again, to a length that every tokeniser accepts
 
     @property
@@ -45,9 +46,9 @@ class Batch:
         """The most it can be billed as."""
         return most_tokens(self.size, len(self.unique))
 
-    def again(self) -> Batch:
+    def again(self, tried: bool = True) -> Batch:
         """The same, once more."""
-        return replace(self, tries=self.tries + 1)
+        return replace(self, tries=self.tries + tried, waits=self.waits + 1)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches of different texts; a refusal is narrowed down to one text so."""
@@ -106,6 +107,3 @@ def row_of(key: Sequence[str], row_key: str, text: str, text_hash: bytes) -> Row
     """A row as read, its text cut to what a model may read at best."""
     kept = cut(text, OPTIMISTIC_BYTES)
     return Row(tuple(key), row_key, kept, text_hash, len(kept.encode()))
-
-
-__all__ = ["SPECIAL_TOKENS", "Batch", "BatchSize", "Row", "fill", "row_of"]

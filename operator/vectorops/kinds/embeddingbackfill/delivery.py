@@ -26,6 +26,7 @@ BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back shoul
 PATIENCE = 3  # tries of the same texts before they are halved, or one text is given up: each may have been billed
 NONSENSE = 5  # unusable answers in a row: it is not the text, and asking on may cost money
 DISCARDS = 3  # answers in a row of which not one row was taken: the table refuses, and asking on costs money
+SETTLE_POLL = 0.1  # seconds; only near the end of a budget, while the last calls are in flight
 DEADLOCKS = 5  # writes of one answer that met another session's locks; the answer is paid for, so it is tried again
 
 
@@ -41,33 +42,18 @@ async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
 
 
 async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
-    """One request. Returns what is to be tried next in place of `batch`. Raises Stalled, or Transient of the database."""
+    """One request. Returns what is to be tried next instead. Raises Stalled, or Transient of the database."""
     await run.unless_halted(run.limits.admit(run.embedder.rate.counted(batch.size)))
     await run.unless_halted(run.embedder.admit(batch.size))
     batch, rest, reserved = await reserve(run, batch)
     if not batch.rows:
-        run.end = End.BUDGET
+        run.finish(End.BUDGET)
         return ()
     run.sent += 1
     try:
-        began = time.monotonic()
-        answer = await effects.send_request(run, [row.text for row in batch.unique])
-        run.size.answered(len(batch.unique), time.monotonic() - began)
-        run.nonsense = 0
-        again = await write(run, batch, answer, reserved)
-    except RejectedInput as error:
-        await effects.release_spend(run, reserved)
-        again = await narrow(run, batch, error)
-    except Transient as error:
-        again = await wait(run, batch, error, reserved)
-    except Stalled as error:
-        if not isinstance(error, UnusableVectors):  # those were billed: the reservation stays at risk
-            await effects.release_spend(run, reserved)
-        raise
+        again = await ask(run, batch, reserved)
     finally:
         run.sent -= 1
-        async with run.settled:
-            run.settled.notify_all()
     return (*again, rest) if rest.rows else again
 
 
@@ -78,19 +64,37 @@ async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
         expected = run.embedder.rate.expected(batch.size, len(batch.unique))
         if await effects.reserve_spend(run, expected, batch.most_tokens):
             return batch, nothing, expected
-        if run.sent:  # their reservations are higher than what they will be billed
-            async with run.settled:
-                await run.unless_halted(_woken(run))
+        if run.sent:  # what those reserved is more than what they will be billed
+            await run.sleep(SETTLE_POLL)
             continue
-        spend = await effects.begin_run(run)
-        left = (run.terms.budget or 0) - spend.billed - spend.reserved
-        fitting, rest = batch.within(left)
+        spend = await effects.read_account(run)
+        fitting, rest = batch.within((run.terms.budget or 0) - spend.billed - spend.reserved)
         if not fitting.rows:
             return nothing, batch, 0
         expected = run.embedder.rate.expected(fitting.size, len(fitting.unique))
         if await effects.reserve_spend(run, expected, fitting.most_tokens):
             return fitting, rest, expected
     raise Halted
+
+
+async def ask(run: Run, batch: Batch, reserved: int) -> tuple[Batch, ...]:
+    """Send it and take the answer, or the refusal, for what it is."""
+    began = time.monotonic()
+    try:
+        answer = await effects.send_request(run, [row.text for row in batch.unique])
+    except RejectedInput as error:
+        await effects.release_spend(run, reserved)
+        return await narrow(run, batch, error)
+    except Transient as error:
+        return await wait(run, batch, error, reserved)
+    except UnusableVectors:
+        raise  # billed: the reservation stays at risk
+    except Stalled:
+        await effects.release_spend(run, reserved)
+        raise
+    run.size.answered(len(batch.unique), time.monotonic() - began)
+    run.nonsense = 0
+    return await write(run, batch, answer, reserved)
 
 
 async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tuple[Batch, ...]:
@@ -126,40 +130,30 @@ async def give_up(run: Run, batch: Batch, reason: str) -> tuple[Batch, ...]:
     run.failed += len(batch.rows)
     run.advanced(0)
     if run.max_failed is not None and run.counts.failed + run.failed > run.max_failed:
-        run.end = End.FAILURES
+        run.finish(End.FAILURES)
     return ()
 
 
 async def wait(run: Run, batch: Batch, error: Transient, reserved: int) -> tuple[Batch, ...]:
     """Wait and try the same texts again; halve them when they are not answered time and again."""
-    if not _from_provider(error):
-        raise error  # the database: the session is begun anew, and with it the sweep
     run.told(error)
-    if not isinstance(error, Unanswered):  # else it may have been billed: the reservation stays at risk
+    unanswered = isinstance(error, Unanswered)
+    if not unanswered:  # else it may have been billed: the reservation stays at risk
         await effects.release_spend(run, reserved)
     elif error.reason == Reason.InvalidAnswer:
         run.nonsense += 1
         if run.nonsense >= NONSENSE:
             raise Stalled(error.reason, f"{error.message}, {NONSENSE} times in a row. {Reason.InvalidAnswer.next_step}")
-    tries = batch.tries if error.reason == Reason.RateLimited else batch.tries + 1
-    await run.unless_halted(asyncio.sleep(backoff(tries, error.after)))
-    if isinstance(error, Unanswered) and tries >= PATIENCE and len(batch.unique) > 1:
+    await run.unless_halted(asyncio.sleep(backoff(batch.waits, error.after)))
+    if unanswered and batch.tries + 1 >= PATIENCE and len(batch.unique) > 1:
         return batch.halves()
-    return (batch if tries == batch.tries else batch.again(),)
+    return (batch.again(tried=unanswered),)
 
 
 def backoff(tries: int, floor: float) -> float:
     """Full jitter over a doubling ceiling, on top of what the other side asked for."""
     ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(tries, 10))
     return floor + random.uniform(0, ceiling)  # noqa: S311 - jitter, no secret
-
-
-def _from_provider(error: Transient) -> bool:
-    return error.reason in (Reason.ProviderUnavailable, Reason.RateLimited, Reason.InvalidAnswer)
-
-
-async def _woken(run: Run) -> None:
-    await run.settled.wait()
 
 
 async def _write_through_locks(
@@ -176,7 +170,7 @@ async def _write_through_locks(
 
 
 async def _notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:
-    """A row that was edited or filled meanwhile is left to the next sweep; one that never takes its vector is recorded."""
+    """A row edited or filled meanwhile is left to the next sweep; one that never takes its vector is recorded."""
     run.discarded = 0 if any_taken or not rows else run.discarded + 1
     if run.discarded >= DISCARDS:
         message = f"{run.target.declared.name} took none of the embeddings of {DISCARDS} answers. "

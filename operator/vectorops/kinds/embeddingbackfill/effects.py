@@ -28,11 +28,21 @@ def scope(target: Target) -> tuple[str, str, bytes, str]:
     return qualified(declared.schema, declared.table), declared.column, target.template.fingerprint, declared.model
 
 
+def spend_of(row: Any) -> Spend:
+    """A row of vectorops.spend; an empty account where there is none."""
+    if row is None:
+        return Spend()
+    return Spend(row["tokens_reserved"], row["tokens_billed"], row["rows_done"], row["started_at"])
+
+
 async def begin_run(run: Run) -> Spend:
     """Open the account of this run, or find it. Dying after it costs nothing."""
-    row = await _row(run, "begin_run", run.uid, run.token)
-    assert row is not None, "the statement returns the row"
-    return Spend(row["tokens_reserved"], row["tokens_billed"], row["rows_done"], row["started_at"])
+    return spend_of(await _row(run, "begin_run", run.uid, run.token))
+
+
+async def read_account(run: Run) -> Spend:
+    """What is reserved and billed by now."""
+    return spend_of(await _row(run, "spend", run.uid, run.token))
 
 
 async def take_table_lock(run: Run) -> bool:
@@ -63,7 +73,9 @@ async def send_request(run: Run, texts: Sequence[str]) -> Embedded:
     return await run.embedder.request(texts)
 
 
-async def write_batch(run: Run, rows: Sequence[Row], vectors: Mapping[bytes, bytes], reserved: int, billed: int) -> set[str]:
+async def write_batch(
+    run: Run, rows: Sequence[Row], vectors: Mapping[bytes, bytes], reserved: int, billed: int
+) -> set[str]:
     """Vectors, what they were made from, and the bill, in one statement; the row_keys that took theirs.
 
     A row that was edited or filled meanwhile takes nothing. Dying after it costs nothing.

@@ -1,18 +1,18 @@
 """The work of a run: sweep the table in key order until a query proves that nothing is left.
 
-    session -> account -> lock of the table -> sweep: page, batches in flight, written as they are answered
+    session -> lock of the table -> account -> sweep: page, batches in flight, written as they are answered
             -> proof -> done, or another sweep for rows that came or changed meanwhile
 
-The lock is let go of between batches when an index build wants the table: a build goes first, because every row
-written during it makes it longer. Who wants it is asked once a second on the watching connection: a build that runs
-(anyone's), or a VectorIndex of ours that has an intent for the table and a session open to carry it out.
+The lock and the session are let go of between batches when an index build wants the table: a build goes first, because
+every row written during it makes it longer. Who wants it is asked once a second on the watching connection: a build
+that runs (anyone's), or a VectorIndex of ours that has an intent for the table and a session open to carry it out.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from vectorops.runtime.work import Job
 
 PAGE_ROWS = 512  # at most 16 MB of texts at a time
 POLL = 1.0  # seconds between two looks at who wants the table
+LOCK_POLL = 2.0  # seconds between two tries for its lock; meanwhile the connection is left to those who can use it
 GRACE = 8.0  # seconds for what is in flight when the process ends; the process allows ten
 
 
@@ -55,44 +56,68 @@ async def work(job: Job, run: Run) -> End:
         run.error = Trouble(error.reason, error.message, isinstance(error, Stalled))
         raise
     except Exception as error:
-        run.error = Trouble(Reason.InternalError, f"unforeseen {type(error).__name__}. {Reason.InternalError.next_step}")
+        message = f"unforeseen {type(error).__name__}. {Reason.InternalError.next_step}"
+        run.error = Trouble(Reason.InternalError, message)
         raise
     finally:
         run.ended_at = datetime.now(UTC)
 
 
 async def fill_table(run: Run) -> End:
-    """Sessions one after another until the work has ended: a lost one is replaced, what was in flight on it is lost."""
-    tries = 0
-    while not run.stopping:
-        written = run.written
-        try:
-            async with run.database.session(session_name(run.uid)) as connection:
-                run.session = connection
-                return await in_session(run)
-        except (Transient, Waiting) as error:
-            run.told(error)
-            tries = 0 if run.written > written else tries + 1
-            await run.sleep(backoff(tries, error.after))
-    return run.end or End.STOPPED
-
-
-async def in_session(run: Run) -> End:
-    """Sweeps until nothing is left, or the run stops."""
-    await prepare_session(run)
-    run.spend = await effects.begin_run(run)
+    """Sessions one after another until the work has ended; none is kept while there is something to wait for."""
     watcher = asyncio.create_task(watch_for_builds(run), name=f"watch {run.uid}")
+    tries = 0
     try:
         while not run.stopping:
-            async with table_lock(run) as held:
-                if held:
-                    await sweep(run)
-            if not run.halted and not await anything_pending(run):
-                return End.PROVED
+            written = run.written
+            try:
+                end = await one_session(run)
+                if end is not None:
+                    return end
+            except (Transient, Waiting) as error:
+                run.told(error)
+                tries = 0 if run.written > written or isinstance(error, Waiting) else tries + 1
+                await run.sleep(backoff(tries, error.after))
     finally:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
     return run.end or End.STOPPED
+
+
+async def one_session(run: Run) -> End | None:
+    """Sweeps on one session until nothing is left. None: the table was let go of for an index build."""
+    if run.pausing:
+        message = f"{run.target.declared.name}: {Why.WaitingForIndexBuild.next_step}"
+        run.waiting = Trouble(Why.WaitingForIndexBuild, message)
+        await run.sleep(POLL)
+        return None
+    async with run.database.session(session_name(run.uid)) as connection:
+        run.session = connection
+        await prepare_session(run)
+        if not await effects.take_table_lock(run):
+            message = f"{run.target.declared.name}: {Why.WaitingForTableLock.next_step}"
+            raise Waiting(Why.WaitingForTableLock, message, after=LOCK_POLL)
+        try:
+            return await sweeps(run)
+        finally:
+            if not connection.is_closed():
+                await effects.release_table_lock(run)
+
+
+async def sweeps(run: Run) -> End | None:
+    """Sweeps under the table's lock until a query proves that nothing is left. None: an index build wants the table."""
+    run.waiting = None
+    run.spend, run.spent_at = await effects.begin_run(run), run.written
+    while not run.halted:
+        written = run.written
+        await sweep(run)
+        if await proved(run):
+            return End.PROVED
+        if run.written == written:
+            await run.sleep(POLL)
+    if run.stopping:
+        return run.end or End.STOPPED
+    return None
 
 
 async def prepare_session(run: Run) -> None:
@@ -102,54 +127,38 @@ async def prepare_session(run: Run) -> None:
     await register_vectors(run.session, run.target.type_schema)
 
 
-@asynccontextmanager
-async def table_lock(run: Run) -> AsyncIterator[bool]:
-    """Hold the table's lock inside. False inside: the run was asked to stop before it had it."""
-    held = False
-    while not held and not run.stopping:
-        if not run.pausing:
-            held = await effects.take_table_lock(run)
-        if not held:
-            reason = Why.WaitingForIndexBuild if run.pausing else Why.WaitingForTableLock
-            run.waiting = Trouble(reason, f"{run.target.declared.name}: {reason.next_step}")
-            await run.sleep(POLL)
-    if held:
-        run.waiting = None
-    try:
-        yield held
-    finally:
-        if held and not run.session.is_closed():
-            await effects.release_table_lock(run)
-
-
 async def sweep(run: Run) -> None:
     """Once through the table in key order; requests in flight up to `concurrency`, memory bounded by that."""
     flying: set[asyncio.Task[None]] = set()
     try:
         async for rows in batches(run):
             while len(flying) >= run.concurrency:
-                flying = await landed(flying)
+                await land(flying)
             if run.halted:
                 break
             run.in_flight += len(rows)
             flying.add(asyncio.create_task(_deliver(run, rows), name=f"deliver {run.uid}"))
         while flying:
-            flying = await landed(flying)
+            await land(flying)
+    except asyncio.CancelledError:
+        for task in flying:
+            task.cancel()
+        raise
+    except OperatorError:
+        run.halt()
+        raise
     finally:
         # what is in flight is paid for: it is written before the first error is told
-        run_out = await asyncio.gather(*flying, return_exceptions=True)
-    for result in run_out:
-        if isinstance(result, BaseException):
-            raise result
+        await asyncio.gather(*flying, return_exceptions=True)
+        run.go_on()
 
 
-async def landed(flying: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Wait for one to land; raises what it raised. Returns those still flying."""
-    done, still = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+async def land(flying: set[asyncio.Task[None]]) -> None:
+    """Wait until at least one has landed, and take it out; raises what it raised."""
+    done, _ = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+    flying -= done
     for task in done:
-        flying.discard(task)
         task.result()
-    return still
 
 
 async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
@@ -162,7 +171,7 @@ async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
         if wanted <= 0:
             if run.in_flight:  # some may not be written, and then others take their place: by the next sweep
                 return
-            run.end = End.LIMIT
+            run.finish(End.LIMIT)
             return
         while more and len(rows) < wanted and not run.halted:
             page = await next_page(run, after)
@@ -184,11 +193,13 @@ async def next_page(run: Run, after: list[str] | None) -> list[Row]:
     return [row_of(record["key"], record["row_key"], record["text"], record["text_hash"]) for record in records]
 
 
-async def anything_pending(run: Run) -> bool:
-    """The proof: whether a selected row is left that is neither embedded, blank nor recorded."""
+async def proved(run: Run) -> bool:
+    """The proof that no selected row is left that is neither embedded, blank nor recorded. None is sought when halted."""
+    if run.halted:
+        return False
     async with run.using:
         with speaking("looking for rows that are left"):
-            return bool(await run.session.fetchval(pending_sql(run.target), *effects.scope(run.target), run.since))
+            return not await run.session.fetchval(pending_sql(run.target), *effects.scope(run.target), run.since)
 
 
 async def watch_for_builds(run: Run) -> None:
@@ -214,10 +225,9 @@ async def _deliver(run: Run, rows: tuple[Row, ...]) -> None:
 def _wanted(run: Run, rows: int) -> int:
     if run.limit is None:
         return rows
-    return min(rows, run.limit - run.spend.rows_done - run.written - run.in_flight)
+    return min(rows, run.limit - run.rows_done - run.in_flight)
 
 
 def _most_bytes(run: Run) -> int:
-    counted = max(PROVIDER_ESTIMATE, run.embedder.rate.highest)
     tokens = min(MAX_REQUEST_TOKENS, run.embedder.limits.request_tokens, run.limits.request_tokens)
-    return max(1, int(tokens / counted))
+    return max(1, int(tokens / max(PROVIDER_ESTIMATE, run.embedder.rate.usual)))

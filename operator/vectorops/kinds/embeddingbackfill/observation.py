@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from vectorops.kinds.embeddingbackfill.target import Declared, Flaw, Target
+
+EVER = datetime(1, 1, 1, tzinfo=UTC)  # before any failure: all that were recorded count
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)  # after any failure: none counts
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Spend:
     billed: int = 0
     rows_done: int = 0
     started_at: datetime | None = None
+
+    def failures_since(self, token: str) -> datetime:
+        """Failures recorded before this do not count: a runToken tries them again, once its run has begun."""
+        if not token:
+            return EVER
+        return self.started_at or NEVER
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ class WorkSeen:
     target: Target
     terms: Terms
     fingerprint: str  # of the account at the provider
+    counts: Counts  # as it found them, moved on by what it did
+    stopping: bool = False  # asked to end; what is in flight is still written
     end: End | None = None
     error: Trouble | None = None
     ended_at: datetime | None = None
@@ -95,7 +106,7 @@ class Observation:
     target: Target | Flaw | None = None
     fingerprint: str = ""
     build: str = ""  # of an index on this table that runs now: its phase
-    counts: Counts | None = None
+    counts: Counts | None = None  # None: not counted, because a build would have to wait for the scan
     spend: Spend = Spend()
     failures: tuple[FailedRow, ...] = ()
     work: WorkSeen | None = None

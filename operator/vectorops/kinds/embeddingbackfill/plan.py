@@ -12,9 +12,9 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import TypeAlias
 
 from vectorops.errors import Reason as Shared
-from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Terms, WorkSeen
+from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Terms
 from vectorops.kinds.embeddingbackfill.resource import Budget, Reason, Spec, Status
-from vectorops.kinds.embeddingbackfill.target import Declared, Flaw, Target
+from vectorops.kinds.embeddingbackfill.target import Declared, Flaw
 from vectorops.runtime.kind import Action, Verdict, View
 
 Look: TypeAlias = View[Spec, Observation, Status]
@@ -56,9 +56,9 @@ def over(spec: Spec, status: Status) -> Verdict | None:
         return None
     for condition in status.conditions:
         if condition.status == "True" and condition.type in ("Complete", "Failed"):
-            done = condition.type == "Complete"
-            ready = "True" if done else "False"
-            return Verdict(condition.reason, condition.message, ready, complete=done, failed=not done, look_again=OVER_LOOK)  # type: ignore[arg-type]  # ready is one of two literals
+            if condition.type == "Complete":
+                return _complete(condition.reason, condition.message)
+            return Verdict(condition.reason, condition.message, failed=True, look_again=OVER_LOOK)
     return None
 
 
@@ -133,7 +133,7 @@ def work_is_running(view: Look) -> Verdict | None:
     terms = terms_of(view.spec, _declared(view).price)
     action: Action | None = None
     if work.target != view.observed.target or work.fingerprint != view.observed.fingerprint:
-        action = Stop()
+        action = _stop(view)
     elif work.terms != terms:
         action = Adjust(terms)
     if work.waiting is not None:
@@ -154,6 +154,15 @@ def work_ended_in_trouble(view: Look) -> Verdict | None:
         return None
     stalled, after = work.error.stalled, min(STALLED_LOOK, left.total_seconds())
     return Verdict(work.error.reason, work.error.message, reconciling=not stalled, stalled=stalled, look_again=after)
+
+
+def index_is_being_built(view: Look) -> Verdict | None:
+    """A build goes first: each row written during it makes it longer."""
+    if not view.observed.build:
+        return None
+    message = f"An index of {_declared(view).name} is being built ({view.observed.build}). "
+    message += Reason.WaitingForIndexBuild.next_step
+    return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=WAITING_LOOK)
 
 
 def too_many_rows_failed(view: Look) -> Verdict | None:
@@ -182,7 +191,8 @@ def limit_is_reached(view: Look) -> Verdict | None:
     limit, done = view.spec.limit, view.observed.spend.rows_done
     if limit is None or done < limit:
         return None
-    return _complete(Reason.LimitReached, f"{done} rows embedded, spec.limit is {limit}; {_counts(view).pending} are left.")
+    left = _counts(view).pending
+    return _complete(Reason.LimitReached, f"{done} rows embedded, spec.limit is {limit}; {left} are left.")
 
 
 def budget_is_used_up(view: Look) -> Verdict | None:
@@ -199,15 +209,6 @@ def budget_is_used_up(view: Look) -> Verdict | None:
     return Verdict(Reason.BudgetExhausted, message, suspended=True, look_again=STALLED_LOOK)
 
 
-def index_is_being_built(view: Look) -> Verdict | None:
-    """A build goes first: each row written during it makes it longer."""
-    if not view.observed.build:
-        return None
-    message = f"An index of {_declared(view).name} is being built ({view.observed.build}). "
-    message += Reason.WaitingForIndexBuild.next_step
-    return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=WAITING_LOOK)
-
-
 def rows_are_left(view: Look) -> Verdict:
     """Begin."""
     terms = terms_of(view.spec, _declared(view).price)
@@ -217,8 +218,8 @@ def rows_are_left(view: Look) -> Verdict:
 
 CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, target_has_a_flaw, price_is_unknown,
-    work_is_running, work_ended_in_trouble, too_many_rows_failed, nothing_is_left, limit_is_reached, budget_is_used_up,
-    index_is_being_built, rows_are_left,
+    work_is_running, work_ended_in_trouble, index_is_being_built, too_many_rows_failed, nothing_is_left,
+    limit_is_reached, budget_is_used_up, rows_are_left,
 )  # fmt: skip
 
 
@@ -227,12 +228,13 @@ def decide(view: Look) -> Verdict:
     return next(verdict for check in CHECKS if (verdict := check(view)) is not None)
 
 
-def _complete(reason: Reason, message: str) -> Verdict:
+def _complete(reason: str, message: str) -> Verdict:
     return Verdict(reason, message, ready="True", complete=True, look_again=OVER_LOOK)
 
 
 def _stop(view: Look) -> Action | None:
-    return Stop() if view.observed.running else None
+    work = view.observed.work
+    return Stop() if work is not None and work.running and not work.stopping else None
 
 
 def _declared(view: Look) -> Declared:
@@ -242,7 +244,7 @@ def _declared(view: Look) -> Declared:
 
 
 def _counts(view: Look) -> Counts:
-    assert view.observed.counts is not None, "observe counts whenever no work runs and the target is sound"
+    assert view.observed.counts is not None, "observe counts whenever neither work nor a build runs"
     return view.observed.counts
 
 
@@ -250,6 +252,3 @@ def _how_far(view: Look) -> str:
     counts, spend = view.observed.counts, view.observed.spend
     left = f", about {counts.pending} are left" if counts is not None else ""
     return f"{spend.rows_done} rows embedded{left}."
-
-
-__all__ = ["CHECKS", "Adjust", "Begin", "Stop", "Target", "WorkSeen", "decide", "over", "terms_of"]

@@ -43,7 +43,7 @@ class Budget(ApiModel):
     max_cost_usd: Decimal | None = Field(
         default=None,
         alias="maxCostUSD",
-        description="Most US dollars, at spec.embeddings.priceUSDPerMillionTokens of the VectorStore, which must be set.",
+        description="Most US dollars, at the store's spec.embeddings.priceUSDPerMillionTokens, which must be set.",
     )
     max_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = Field(
         default=None, description="Most tokens, as the provider bills them."
@@ -66,7 +66,8 @@ class Spec(CommonSpec):
         default=None, description="Embed at most so many rows, in the order of the key. Default: all."
     )
     batch_size: Annotated[int, Field(ge=1, le=2048)] | None = Field(
-        default=None, description="Texts in one request to the provider. Default: grows and shrinks with how fast it answers."
+        default=None,
+        description="Texts in one request to the provider. Default: grows and shrinks with how fast it answers.",
     )
     concurrency: Annotated[int, Field(ge=1, le=32)] | None = Field(
         default=None, description="Requests in flight at a time. Default: 4."
@@ -76,7 +77,8 @@ class Spec(CommonSpec):
         default=None, description="What may be spent. When it is used up the request is Suspended with BudgetExhausted."
     )
     max_failed_rows: Annotated[int, Field(ge=0, le=10**12)] | None = Field(
-        default=None, description="More rows that cannot be embedded than this: the request fails. Default: any number is recorded."
+        default=None,
+        description="More rows that cannot be embedded than this: the request fails. Default: any number is recorded.",
     )
     run_token: Token | None = Field(
         default=None, description="A new value runs the request again, also for rows that could not be embedded before."
@@ -91,7 +93,9 @@ class Rows(ApiModel):
     skipped: Count = Field(default=0, description="Rows without any text: there is nothing to embed.")
     failed: Count = Field(default=0, description="Rows that the provider refuses, recorded in vectorops.failure.")
     remaining: Count | None = Field(default=None, description="Rows still to embed.")
-    truncated: Count = Field(default=0, description="Rows of this process's work whose text was cut to the model's context.")
+    truncated: Count = Field(
+        default=0, description="Rows whose text was cut to the model's context, as seen by this process."
+    )
 
 
 class Cost(ApiModel):
@@ -100,7 +104,7 @@ class Cost(ApiModel):
     tokens: Count = Field(default=0, description="Tokens as billed by the provider.")
     usd: Word | None = Field(default=None, description="The same in US dollars, if the store states a price.")
     summary: Word | None = Field(default=None, description="Dollars, or tokens without a price, as printed in COST.")
-    estimated_tokens: Count | None = Field(default=None, description="Tokens in all as estimated from the texts' bytes.")
+    estimated_tokens: Count | None = Field(default=None, description="Tokens in all, estimated from the texts' bytes.")
     estimated_usd: Word | None = Field(
         default=None, alias="estimatedUSD", description="The same in US dollars, if the store states a price."
     )
@@ -145,22 +149,40 @@ class Reason(Reasons):
 
     # ended
     Succeeded = "Succeeded", "Nothing: every selected row has an embedding or no text."
-    CompletedWithFailures = "CompletedWithFailures", "Look at status.failures and vectorops.failure; mend these rows and set a new runToken."
+    CompletedWithFailures = (
+        "CompletedWithFailures",
+        "Look at status.failures and vectorops.failure; mend these rows and set a new runToken.",
+    )
     LimitReached = "LimitReached", "Nothing: as many rows as spec.limit were embedded; create another request for more."
-    TooManyFailedRows = "TooManyFailedRows", "Look at status.failures, mend the rows or the template, and set a new runToken."
+    TooManyFailedRows = (
+        "TooManyFailedRows",
+        "Look at status.failures, mend the rows or the template, and set a new runToken.",
+    )
     # at work, or waiting without a person
     Embedding = "Embedding", "Nothing: it works; see status.progress."
     WaitingForIndexBuild = "WaitingForIndexBuild", "Nothing: it goes on when the index build on its table has ended."
-    WaitingForTableLock = "WaitingForTableLock", "Nothing: another vectorops operation works on the table; this one goes next."
+    WaitingForTableLock = (
+        "WaitingForTableLock",
+        "Nothing: another vectorops operation works on the table; this one goes next.",
+    )
     # stopped on purpose
     Suspended = "Suspended", "Set spec.suspend to false to go on."
     BudgetExhausted = "BudgetExhausted", "Raise spec.budget to go on; nothing that was paid for is lost."
     # a person must act
-    PriceMissing = "PriceMissing", "Set spec.embeddings.priceUSDPerMillionTokens of the VectorStore, or use budget.maxTokens."
+    PriceMissing = (
+        "PriceMissing",
+        "Set spec.embeddings.priceUSDPerMillionTokens of the VectorStore, or use budget.maxTokens.",
+    )
     NoEmbeddings = "NoEmbeddings", "Declare spec.embeddings in the VectorStore."
-    TableNotDeclared = "TableNotDeclared", "Name an entry of spec.tables of the VectorStore in spec.tableName of a new request."
+    TableNotDeclared = (
+        "TableNotDeclared",
+        "Name an entry of spec.tables of the VectorStore in spec.tableName of a new request.",
+    )
     NoTextTemplate = "NoTextTemplate", "Set textTemplate of that table in the VectorStore."
-    TemplateInvalid = "TemplateInvalid", "Correct textTemplate of that table in the VectorStore; the message names the mistake."
+    TemplateInvalid = (
+        "TemplateInvalid",
+        "Correct textTemplate of that table in the VectorStore; the message names the mistake.",
+    )
     TableNotFound = "TableNotFound", "Create the table, or correct schema and table in the VectorStore."
     ColumnNotFound = "ColumnNotFound", "Create the column, or correct embeddingColumn or keyColumns in the VectorStore."
     NotAVectorColumn = "NotAVectorColumn", "Make the embedding column one of type vector or halfvec."
@@ -168,7 +190,10 @@ class Reason(Reasons):
     NoPrimaryKey = "NoPrimaryKey", "Give the table a primary key, or name unique NOT NULL columns in keyColumns."
     KeyNotSupported = "KeyNotSupported", "Name unique columns of built-in types in keyColumns of the VectorStore."
     UpdateRightMissing = "UpdateRightMissing", "Have an administrator run the GRANT that the message names."
-    WritesDiscarded = "WritesDiscarded", "Look for a trigger or a row security policy of the table that discards updates."
+    WritesDiscarded = (
+        "WritesDiscarded",
+        "Look for a trigger or a row security policy of the table that discards updates.",
+    )
 
 
 COLUMNS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,6 @@ from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Spend, Terms, Trouble
 from vectorops.kinds.embeddingbackfill.target import Target
 
-EVER = datetime(1, 1, 1, tzinfo=UTC)  # before any failure: without a runToken all recorded ones count
 RATE_SECONDS = 30.0  # long enough to smooth over one batch, short enough to follow a provider that slows down
 CONCURRENCY = 4  # enough to hide the provider's latency behind its rate limit; more only holds more memory
 
@@ -51,7 +50,9 @@ class Run:
     size: BatchSize = field(default_factory=lambda: BatchSize(None))
     spend: Spend = field(default_factory=Spend)
     limits: Limits = field(default_factory=Limits)
-    end: End | None = None  # set by a step after which nothing more is to be sent
+    spent_at: int = 0  # `written` when `spend` was read
+    end: End | None = None  # set by `finish`
+    ended_terms: Terms | None = None  # under which it came to that end
     error: Trouble | None = None  # set at the end
     ended_at: datetime | None = None
     waiting: Trouble | None = None
@@ -67,7 +68,6 @@ class Run:
 
     def __post_init__(self) -> None:
         self._stop, self._pause, self._halt = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.settled = asyncio.Condition()
         self.using = asyncio.Lock()  # one statement at a time on the session
         self._session: Connection | None = None
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -83,6 +83,11 @@ class Run:
         self._stop.set()
         self._halt.set()
 
+    def finish(self, end: End) -> None:
+        """A reason was found to send nothing more."""
+        self.end, self.ended_terms = end, self.terms
+        self._halt.set()
+
     def pause(self, wanted: bool) -> None:
         """Let go of the table after the write in hand, or go on."""
         if wanted:
@@ -90,8 +95,16 @@ class Run:
             self._halt.set()
         else:
             self._pause.clear()
-            if not self._stop.is_set():
-                self._halt.clear()
+            self.go_on()
+
+    def halt(self) -> None:
+        """Send nothing more until `go_on`: one batch met an error, the others are to land."""
+        self._halt.set()
+
+    def go_on(self) -> None:
+        """Send again, unless there is another reason not to."""
+        if not (self._stop.is_set() or self._pause.is_set() or self.end):
+            self._halt.clear()
 
     @property
     def stopping(self) -> bool:
@@ -101,7 +114,7 @@ class Run:
     @property
     def halted(self) -> bool:
         """Whether nothing more is to be sent now."""
-        return self._halt.is_set() or self.end is not None
+        return self._halt.is_set()
 
     @property
     def pausing(self) -> bool:
@@ -110,8 +123,8 @@ class Run:
 
     @property
     def since(self) -> datetime:
-        """Failures recorded before this do not count: a runToken tries them again."""
-        return self.spend.started_at if self.token and self.spend.started_at else EVER
+        """Failures recorded before this do not count."""
+        return self.spend.failures_since(self.token)
 
     @property
     def session(self) -> Connection:
@@ -162,12 +175,15 @@ class Run:
         return (after - before) / seconds if after > before and seconds > 0 else None
 
     @property
+    def rows_done(self) -> int:
+        """Rows of this run, by this process and those before it."""
+        return self.spend.rows_done + self.written - self.spent_at
+
+    @property
     def counts_now(self) -> Counts:
         """The counts it began with, moved on by what it did."""
         c, failed = self.counts, min(self.failed, self.counts.pending)
         pending = max(0, c.pending - self.written - failed)
         share = pending / c.pending if c.pending else 0
-        return Counts(c.rows, c.embedded + self.written, c.blank, c.failed + failed, pending, round(c.pending_bytes * share))
-
-
-Step = Callable[[Run], Awaitable[None]]
+        size = round(c.pending_bytes * share)
+        return Counts(c.rows, c.embedded + self.written, c.blank, c.failed + failed, pending, size)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from vectorops.clients.sql import qualified, quote_ident
 from vectorops.clients.texttemplate import TemplateError, TextTemplate, parse_template
+from vectorops.errors import Stalled
 from vectorops.kinds.embeddingbackfill.resource import Reason
 
-TABLES = ("r", "p")  # pg_class.relkind: ordinary and partitioned tables; views and foreign tables have no keyset of ours
+TABLES = ("r", "p")  # pg_class.relkind: ordinary and partitioned; views and foreign tables have no unique index
 VECTORS = ("vector", "halfvec")
 ANY_DIMENSIONS = -1  # pg_attribute.atttypmod of a vector column declared without a size
 
@@ -29,6 +29,7 @@ class Declared:
     template: str
     prefix: str
     entry: str = ""  # the entry's name
+    key_columns: tuple[str, ...] = ()  # empty: the primary key
 
     @property
     def name(self) -> str:
@@ -93,9 +94,6 @@ def target_of(declared: Declared, facts: Facts) -> Target | Flaw:
     return Target(declared, facts.oid, facts.keys, facts.type_schema, template)
 
 
-Probe = Callable[[Declared, Facts], Flaw | None]
-
-
 def _table_flaw(declared: Declared, facts: Facts) -> Flaw | None:
     if facts.kind is None:
         return Flaw(Reason.TableNotFound, f"There is no table {declared.name}. {Reason.TableNotFound.next_step}")
@@ -128,7 +126,8 @@ def _column_flaw(declared: Declared, facts: Facts) -> Flaw | None:
         named = ", ".join(quote_ident_safe(key) for key in facts.missing_keys)
         return Flaw(Reason.ColumnNotFound, f"{declared.name} has no column {named}, which keyColumns names.")
     if facts.type not in VECTORS:
-        return Flaw(Reason.NotAVectorColumn, f"{column} of {declared.name} is of type {facts.type}, not vector or halfvec.")
+        message = f"{column} of {declared.name} is of type {facts.type}, not vector or halfvec."
+        return Flaw(Reason.NotAVectorColumn, message)
     if facts.dimensions not in (ANY_DIMENSIONS, declared.dimensions):
         message = f"{column} of {declared.name} is {facts.type}({facts.dimensions}), spec.embeddings.dimensions of "
         message += f"VectorStore {declared.store} is {declared.dimensions}. {Reason.DimensionMismatch.next_step}"
@@ -157,4 +156,7 @@ def _right_flaw(declared: Declared, facts: Facts) -> Flaw | None:
 
 def quote_ident_safe(name: str) -> str:
     """For messages: quoted like an identifier, also where it is none (too long, empty)."""
-    return '"' + name.replace('"', '""') + '"' if not name or len(name.encode()) > 63 or "\0" in name else quote_ident(name)
+    try:
+        return quote_ident(name)
+    except Stalled:
+        return '"' + name.replace('"', '""') + '"'

@@ -80,9 +80,9 @@ Body = Callable[[Connection, Notes, Job], Awaitable[None]]
 def start(site: Site, kind: JobKind, name: str, table_oid: int, step: str, body: Body) -> None:
     """Start `body` as the object's supervised work, on a session that holds the table's lock."""
 
+    notes = Notes(kind, name, site.store.database, site.ctx.clock(), step)
+
     async def run(job: Job) -> None:
-        notes = Notes(kind, name, site.store.database, site.ctx.clock(), step)
-        job.notes[NOTES] = notes
         try:
             async with _at_work(site, notes, table_oid) as connection:
                 await body(connection, notes, job)
@@ -90,7 +90,8 @@ def start(site: Site, kind: JobKind, name: str, table_oid: int, step: str, body:
             notes.ended = site.ctx.clock()
             site.ctx.stores.forget(site.store)
 
-    site.ctx.work.start(site.owner.uid, f"{kind} {name}", run)
+    job = site.ctx.work.start(site.owner.uid, f"{kind} {name}", run)
+    job.notes.setdefault(NOTES, notes)  # before it first runs: a pass that looks meanwhile must see that it is at work
 
 
 @asynccontextmanager

@@ -6,8 +6,18 @@ Shows what was observed in this pass and nothing else; the only thing carried fr
 from __future__ import annotations
 
 from vectorops.kinds.vectorindex import ongoing
-from vectorops.kinds.vectorindex.facts import FAILURES, Look, attempt, builds, claim, differences, serves_others
-from vectorops.kinds.vectorindex.observation import Index, Step
+from vectorops.kinds.vectorindex.facts import (
+    FAILURES,
+    Look,
+    attempt,
+    builds,
+    claim,
+    claimed,
+    comment_of,
+    differences,
+    serves_others,
+)
+from vectorops.kinds.vectorindex.observation import Index
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import Blocker, BuildStatus, IndexStatus, VectorIndexStatus
 from vectorops.kinds.vectorindex.sizing import Spill, size_text
@@ -56,6 +66,7 @@ def _index(look: Look, index: Index) -> IndexStatus:
     return IndexStatus(
         oid=index.oid,
         name=index.name,
+        managed=claimed(look, index),
         definition=index.definition[:DEFINITION],
         size_bytes=_rounded(index.size_bytes),
         size=size_text(index.size_bytes),
@@ -112,11 +123,10 @@ def _progress(look: Look) -> Progress | None:
 def _history(look: Look) -> list[HistoryEntry]:
     """The last ten. An entry is added when another index bears the name than was last written, or an attempt failed."""
     history, made = list(look.status.history), _own_index(look)
-    held = claim(look)
-    was = look.status.index.oid if look.status.index is not None else None
-    if made is not None and held is not None and held.build_oid == made.oid and made.oid != was:
-        done = held.step == Step.DONE
-        word = Why.IndexBuilt if done else Why.IndexAdopted
+    was = look.status.index.oid if look.status.index is not None and look.status.index.managed else None
+    if made is not None and claimed(look, made) and made.oid != was:
+        ours = made.comment is not None and made.comment.startswith(comment_of(look, None))
+        word = Why.IndexBuilt if ours else Why.IndexAdopted
         history.insert(
             0, HistoryEntry(time=look.now.replace(microsecond=0), reason=word, message=made.definition[:DEFINITION])
         )

@@ -17,8 +17,7 @@ from vectorops.kinds.vectorindex.sizing import Spill
 class Step(StrEnum):
     """How far an intent has come, as vectorops.intent.step says it."""
 
-    ADOPTED = "Adopted"  # a claim: the index that bears the name is managed by us; others made it, or it is to be made
-    DONE = "Done"  # a claim: the same, and we built it
+    ADOPTED = "Adopted"  # a claim: the index that bears the name, or shall bear it, is managed by us
     BUILDING = "Building"  # a build: written before CREATE INDEX is sent
     SWAPPED = "Swapped"  # a build: the names have changed places; the old index is still to be dropped
     DROPPING = "Dropping"  # what bears the name is to go; what a drop leaves half done is ours to finish

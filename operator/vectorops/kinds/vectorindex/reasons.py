@@ -38,7 +38,7 @@ class Why(Reasons):
     # somebody must look
     ParametersDiffer = (
         "ParametersDiffer",
-        "Set spec.rebuild.onParameterChange to true (with managementPolicy Manage) to have it rebuilt, or correct the spec.",
+        "Set spec.rebuild.onParameterChange to true (managementPolicy Manage) to have it rebuilt, or correct the spec.",
     )
     IndexMissing = "IndexMissing", "Create the index, or set spec.managementPolicy to Manage to have it built."
     IndexInvalid = "IndexInvalid", "Set spec.managementPolicy to Manage to have it rebuilt, or rebuild it by hand."

@@ -137,7 +137,7 @@ class Build(ApiModel):
     )
     on_shutdown: OnShutdown = Field(
         default=OnShutdown.DETACH,
-        description="When the operator stops: Detach lets the server build on and takes it up again later; Abort cancels it.",
+        description="When the operator stops: Detach lets the server build on and takes it up later; Abort cancels.",
     )
 
 
@@ -146,7 +146,7 @@ class Rebuild(ApiModel):
 
     on_parameter_change: bool = Field(
         default=True,
-        description="Rebuild online when the index differs from method, hnsw or ivfflat (with managementPolicy Manage).",
+        description="Rebuild online when the index differs from method, hnsw or ivfflat (managementPolicy Manage).",
     )
 
 
@@ -172,7 +172,8 @@ class VectorIndexSpec(CommonSpec):
         ),
         Rule(
             rule="has(self.indexName) || self.method == oldSelf.method",
-            message="method is immutable while indexName is derived, for it is in the name; create a second VectorIndex.",
+            message="method is immutable while indexName is derived, for it is in the name; "
+            "create a second VectorIndex.",
         ),
     )
 
@@ -200,8 +201,8 @@ class VectorIndexSpec(CommonSpec):
     build: Build = Field(default_factory=Build, description="How a build may use the server.")
     management_policy: ManagementPolicy = Field(
         default=ManagementPolicy.MANAGE,
-        description="Manage builds, rebuilds and (with deletionPolicy Delete) drops. Adopt claims an index that must be "
-        "there and never changes it. Observe writes nothing to the database at all.",
+        description="Manage builds, rebuilds and (with deletionPolicy Delete) drops. Adopt claims an index that must "
+        "be there and never changes it. Observe writes nothing to the database at all.",
     )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,
@@ -233,6 +234,7 @@ class IndexStatus(ApiModel):
 
     oid: int = Field(description="Object id, as in pg_class: a rebuild gives a new one.")
     name: Name = Field(description="Name of the index.")
+    managed: bool = Field(default=False, description="Whether this object has claimed this very index.")
     definition: ShortText | None = Field(default=None, description="What it is, as pg_get_indexdef says it.")
     size_bytes: int | None = Field(default=None, description="pg_relation_size.")
     size: Words | None = Field(default=None, description="The size as text, e.g. 781 MB.")

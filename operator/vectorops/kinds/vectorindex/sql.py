@@ -17,7 +17,8 @@ NORM = {
     "vector": "vector_norm",
     "halfvec": "l2_norm",
 }  # vector_norm exists since pgvector 0.1, halfvec came with l2_norm
-_CAST = re.compile(r"""^(?:"((?:[^"]|"")+)"|([^\s"():.]+))::(?:.+\.)?halfvec\((\d+)\)$""")
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s"():.]+)'  # as the server writes identifiers
+_CAST = re.compile(rf"^\(*({_NAME})\)?::(?:{_NAME}\.)?halfvec\(\d+\)\)*$")  # with or without its many parentheses
 
 
 def indexed_sql(spec: VectorIndexSpec, extension_schema: str, dimensions: int, cast: bool) -> str:
@@ -86,13 +87,8 @@ def quote_literal(text: str) -> str:
 
 def cast_column(key: str) -> str | None:
     """The column behind an index key `(column)::schema.halfvec(n)` as pg_get_indexdef writes it; None for others."""
-    text = key.replace("((", "(")
-    while text.startswith("(") and text.endswith("))"):
-        text = text[1:-1]
-    text = re.sub(r"^\((\"(?:[^\"]|\"\")+\"|[^\s\"():.]+)\)::", r"\1::", text.strip())
-    if text.startswith("(") and text.endswith(")"):
-        text = text[1:-1]
-    found = _CAST.match(text)
+    found = _CAST.match(key)
     if found is None:
         return None
-    return found[1].replace('""', '"') if found[1] is not None else found[2]
+    name = found[1]
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -91,9 +91,10 @@ async def send_create(connection: Connection, statement: str, abort: Callable[[]
         raise
 
 
-async def write_comment(database: Database, schema: str, name: str, comment: str) -> None:
-    """Say on an index whose it is, from the watching connection while it is built."""
-    await database.execute(sql.comment_on_index_sql(schema, name, comment))
+async def write_comment(to: Database | Connection, schema: str, name: str, comment: str) -> None:
+    """Say on an index whose it is: from the watching connection while it is built, and again with the swap."""
+    with speaking("commenting on the index"):
+        await to.execute(sql.comment_on_index_sql(schema, name, comment))
 
 
 async def rename(connection: Connection, owner: Owner, schema: str, swap: Swap, definition: str, comment: str) -> None:
@@ -106,14 +107,14 @@ async def rename(connection: Connection, owner: Owner, schema: str, swap: Swap, 
             if swap.old_oid is not None:
                 await connection.execute(sql.rename_index_sql(schema, swap.index_name, swap.old_name))
             await connection.execute(sql.rename_index_sql(schema, swap.build_name, swap.index_name))
-            await connection.execute(sql.comment_on_index_sql(schema, swap.index_name, comment))
+            await write_comment(connection, schema, swap.index_name, comment)
             old_name = swap.old_name if swap.old_oid is not None else None
             recorded = (owner.uid, swap.build_name, swap.build_oid, old_name, swap.old_oid)
             await connection.execute(QUERIES["record_swap"], *recorded)
             await write_intent(
                 connection, owner, schema=schema, index_name=swap.index_name, build_name=swap.index_name,
                 table_oid=swap.table_oid, build_oid=swap.build_oid, definition=definition, attempt="",
-                step=Step.DONE, run_token=swap.run_token,
+                step=Step.ADOPTED, run_token=swap.run_token,
             )  # fmt: skip
 
 
