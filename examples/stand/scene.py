@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,19 @@ class Scene:
         """Create or change an object of ours."""
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, **metadata}, "spec": spec}
         self.kubectl("apply", "-f", "-", input=json.dumps(body))
+
+    def apply_all(self, objects: Sequence[tuple[str, str, Manifest]]) -> None:
+        """Create or change many objects of ours, each (kind, name, spec), with one call of kubectl."""
+        items = [
+            {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+            for kind, name, spec in objects
+        ]
+        self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+    def count_ready(self, resource: str) -> int:
+        """How many objects of a kind are Ready."""
+        path = '{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'
+        return self.kubectl("get", resource, f"-ojsonpath={path}").split().count("True")
 
     def patch(self, resource: str, spec: Manifest) -> None:
         """Merge into an object's spec."""

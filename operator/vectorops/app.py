@@ -104,3 +104,4 @@ class Operator:
         await self.loops.stop()
         await self.embedders.close()
         await self.databases.close()
+        self.stopped.set()  # after a signal Kopf would wait 5 s for its own task that waits for this

@@ -142,8 +142,10 @@ async def test_an_unchanged_world_reads_the_same_twice(database: Database) -> No
 
 
 async def test_a_partitioned_table_counts_its_partitions(database: Database) -> None:
+    await database.execute("CREATE TABLE public.p (id int, e public.vector(3)) PARTITION BY RANGE (id)")
+    (empty,) = (await read_catalogue(database)).columns
+    assert (empty.heap_bytes, empty.rows_estimate) == (0, 0)
     await database.execute(
-        "CREATE TABLE public.p (id int, e public.vector(3)) PARTITION BY RANGE (id);"
         "CREATE TABLE public.p1 PARTITION OF public.p FOR VALUES FROM (0) TO (1000);"
         "CREATE TABLE public.p2 PARTITION OF public.p FOR VALUES FROM (1000) TO (9000);"
         "INSERT INTO public.p SELECT i, '[1,2,3]' FROM generate_series(0, 4999) i;"
@@ -218,6 +220,28 @@ async def test_a_table_that_is_locked_exclusively_is_not_waited_for(database: Da
             await read_catalogue(database)
         assert caught.value.reason == Reason.LockContended
     assert not (await read_catalogue(database)).columns[0].locked
+
+
+class Snapshot:
+    """A database read by statements that began before what others do meanwhile."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.has_intents, self.definitions = connection, False, dict[int, dict[str, str]]()
+
+    async def fetchval(self, sql: str, *args: object, what: str) -> object:
+        return await self.connection.fetchval(sql, *args)
+
+
+@pytest.mark.parametrize("dropped", ["INDEX public.ix", "TABLE public.t"])
+async def test_what_is_dropped_while_the_catalogue_is_read_is_not_in_it(database: Database, dropped: str) -> None:
+    await database.execute("CREATE TABLE public.t (e public.vector(3))")
+    await database.execute("CREATE INDEX ix ON public.t USING hnsw (e public.vector_l2_ops)")
+    async with database.session("early") as session, session.transaction(isolation="repeatable_read"):
+        await session.fetchval("SELECT 1")
+        await database.execute(f"DROP {dropped}")
+        catalogue = await read_catalogue(Snapshot(session))  # type: ignore[arg-type]
+    assert catalogue.indexes == ()
+    assert [column.table for column in catalogue.columns] == (["t"] if "INDEX" in dropped else [])
 
 
 async def test_intents_come_with_the_catalogue_once_the_schema_is_there_and_go_with_it(database: Database) -> None:

@@ -351,7 +351,8 @@ async def test_limits_hold_back_what_would_be_refused() -> None:
     await limits.admit(1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(limits.admit(1), 0.2)
-    assert Limits(tokens_per_minute=6000).request_tokens == 980
-    await asyncio.wait_for(
-        Limits(tokens_per_minute=6).admit(5000), 1
-    )  # larger than the window: let through, paid for after
+    assert Limits(tokens_per_minute=6000).request_tokens == 2000
+    larger_than_the_window = Limits(tokens_per_minute=60_000)
+    await asyncio.wait_for(larger_than_the_window.admit(9_000), 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(larger_than_the_window.admit(20_000), 0.5)

@@ -20,7 +20,7 @@ INDEXES = "SELECT count(*) FROM pg_indexes WHERE tablename = 'products' AND inde
 def ready_index(scene: Scene, **spec: object) -> None:
     scene.apply("VectorStore", "shop", store_spec())
     scene.apply("VectorIndex", "products", index_spec(**spec))
-    scene.wait_status("vidx/products", "Ready")
+    scene.wait_reason("vidx/products", "IndexReady")
 
 
 def delete(scene: Scene, resource: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -119,30 +121,63 @@ GREETING: Kind[Any, Any, Any] = Kind(
 )
 
 
+class Running:
+    """An operator in a thread and an event loop of its own: when Kopf ends it cancels every task of its loop."""
+
+    def __init__(self, namespace: str) -> None:
+        self.operator: Operator
+        self.loop: asyncio.AbstractEventLoop
+        self._namespace = namespace
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Running:
+        self._thread.start()
+        assert self._begun.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.operator.stopped.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def within(self, do: Callable[[], Any]) -> Any:
+        """Call `do` inside the operator's loop and return what it returns."""
+
+        async def call() -> Any:
+            result = do()
+            return await result if asyncio.iscoroutine(result) else result
+
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(20)
+
+    async def _run(self) -> None:
+        settings = Settings(watch_namespaces=self._namespace, http_port=0, http_host="127.0.0.1")
+        self.operator, self.loop = Operator(settings, kinds=[GREETING]), asyncio.get_running_loop()
+        self._begun.set()
+        await self.operator.run()
+
+
 @pytest.fixture
-async def operator(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Operator]:
+def running(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump(crd(GREETING)))
     cluster.kubectl("wait", "--for=condition=Established", "crd/greetings.vectorops.dev")
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    running = Operator(Settings(watch_namespaces=namespace, http_port=0, http_host="127.0.0.1"), kinds=[GREETING])
-    task = asyncio.create_task(running.run())
-    yield running
-    running.stopped.set()
-    await asyncio.wait_for(task, 30)
+    with Running(namespace) as running:
+        yield running
 
 
-async def until(seen: Callable[[], Any], timeout: float = 20) -> Any:
-    async with asyncio.timeout(timeout):
-        while not (value := await asyncio.to_thread(seen)):
-            await asyncio.sleep(0.05)
+def until(seen: Callable[[], Any], timeout: float = 20) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (value := seen()):
+        assert time.monotonic() < deadline, "not seen in time"
+        time.sleep(0.05)
     return value
 
 
-async def test_a_new_kind_is_kept_changed_mended_and_undone(
-    cluster: Cluster, namespace: str, operator: Operator, tmp_path: Path
+def test_a_new_kind_is_kept_changed_mended_and_undone(
+    cluster: Cluster, namespace: str, running: Running, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "later"
-    file = folder / "greeting.txt"
+    file = tmp_path / "later" / "greeting.txt"
 
     def apply(words: str) -> None:
         body = {
@@ -153,36 +188,60 @@ async def test_a_new_kind_is_kept_changed_mended_and_undone(
         }
         cluster.kubectl("apply", "-f", "-", input=json.dumps(body))
 
-    def reason() -> str:
-        path = '{.status.conditions[?(@.type=="Ready")].reason}'
-        return cluster.kubectl("-n", namespace, "get", "grt/hello", f"-ojsonpath={path}")
+    def field(path: str) -> str:
+        return cluster.kubectl("-n", namespace, "get", "grt/hello", f"-ojsonpath={{{path}}}")
 
-    await asyncio.to_thread(apply, "good morning")
-    await until(lambda: reason() == "NoFolder")
-    folder.mkdir()
-    operator.loops.wake(next(iter(operator.loops)).subject.uid)  # the minute between two looks of Stalled, cut short
-    await until(lambda: reason() == "Written")
+    def reason() -> str:
+        return field('.status.conditions[?(@.type=="Ready")].reason')
+
+    apply("good morning")
+    until(lambda: reason() == "NoFolder")
+    file.parent.mkdir()
+    loops = running.operator.loops
+    running.within(lambda: loops.wake(next(iter(loops)).subject.uid))  # the minute between two looks, cut short
+    until(lambda: reason() == "Written")
     assert file.read_text() == "good morning"
-    await asyncio.to_thread(apply, "good evening")
-    await until(lambda: file.read_text() == "good evening")
-    finalizers = await asyncio.to_thread(
-        cluster.kubectl, "-n", namespace, "get", "grt/hello", "-ojsonpath={.metadata.finalizers}"
-    )
-    assert finalizers == '["vectorops.dev/cleanup"]'
-    await asyncio.to_thread(cluster.kubectl, "-n", namespace, "delete", "grt/hello", "--timeout=20s")
+    apply("good evening")
+    until(lambda: file.read_text() == "good evening")
+    assert field(".metadata.finalizers") == '["vectorops.dev/cleanup"]'
+    cluster.kubectl("-n", namespace, "delete", "grt/hello", "--timeout=20s")
     assert not file.exists()
 
 
-async def test_a_watch_that_ended_fails_the_liveness_probe(operator: Operator) -> None:
-    await until(lambda: operator.health.not_ready is None)
-    assert operator.health.alive() is None
-    for task in asyncio.all_tasks():
-        if task.get_name().startswith("watcher for greetings"):
-            task.cancel()
-    await asyncio.sleep(0)
-    watchdog = operator.watchdog
-    async with asyncio.timeout(10):
-        while operator.health.alive() is None:
-            await watchdog.look()
-            await asyncio.sleep(0.05)
-    assert "no watcher runs for greetings" in str(operator.health.alive())
+def test_a_watch_that_ended_fails_the_liveness_probe(running: Running) -> None:
+    health, watchdog = running.operator.health, running.operator.watchdog
+    until(lambda: health.not_ready is None)
+    assert health.alive() is None
+
+    def end_the_watch() -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("watcher for greetings"):
+                task.cancel()
+
+    running.within(end_the_watch)
+
+    def dead() -> bool:
+        running.within(watchdog.look)
+        return health.alive() is not None
+
+    until(dead)
+    assert "no watcher runs for greetings" in str(health.alive())
+
+
+def test_an_object_that_the_watch_never_delivered_fails_the_liveness_probe(
+    cluster: Cluster, namespace: str, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health, watchdog, loops = running.operator.health, running.operator.watchdog, running.operator.loops
+    until(lambda: health.not_ready is None)
+    monkeypatch.setattr(loops, "deliver", lambda *_, **__: None)  # a stream that is open and silent
+    body = {
+        "apiVersion": "vectorops.dev/v1alpha1",
+        "kind": "Greeting",
+        "metadata": {"name": "unheard", "namespace": namespace},
+        "spec": {"path": "/nowhere/file", "words": ""},
+    }
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(body))
+    running.within(watchdog.look)
+    assert health.alive() is None, "one look may be early"
+    running.within(watchdog.look)
+    assert "has not delivered" in str(health.alive())

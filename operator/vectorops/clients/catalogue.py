@@ -203,8 +203,9 @@ def _reader() -> TypeAdapter[Catalogue]:
 
 async def read_catalogue(database: Database) -> Catalogue:
     """One snapshot. One round trip; a second one only when our bookkeeping appeared or vanished since the last."""
+    asked = database.has_intents  # before the first statement: connecting may find the bookkeeping, too late for it
     catalogue = await _read(database)
-    if catalogue.bookkeeping != database.has_intents:
+    if catalogue.bookkeeping != asked:
         database.has_intents = catalogue.bookkeeping
         catalogue = await _read(database)
     return catalogue
@@ -223,8 +224,17 @@ async def _read(database: Database) -> Catalogue:
         database.has_intents = False  # dropped or revoked under us
         text = await database.fetchval(queries["catalogue"], LOCK_CLASS, what=READING)
     content = json.loads(text)
+    _leave_out_vanished(content)
     _remembered(database, content["indexes"])
     return _reader().validate_python(content)
+
+
+def _leave_out_vanished(content: dict[str, Any]) -> None:
+    """Take out what was dropped while the statement ran: its snapshot has the row, but no function knows the oid."""
+    content["columns"] = [column for column in content["columns"] if column["role_reads"] is not None]
+    content["indexes"] = [
+        index for index in content["indexes"] if index["locked"] or None not in (index["key"], index["definition"])
+    ]
 
 
 def _remembered(database: Database, indexes: list[dict[str, Any]]) -> None:

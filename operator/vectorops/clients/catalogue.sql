@@ -99,7 +99,7 @@ SELECT jsonb_build_object(
             )
             SELECT bool_or(part.oid IN (SELECT relation FROM locked)) AS locked,
                    sum(c.reltuples) FILTER (WHERE c.reltuples >= 0 AND c.relkind <> 'p')::bigint AS tuples,
-                   sum(c.relpages) FILTER (WHERE c.relkind <> 'p') AS pages,
+                   coalesce(sum(c.relpages) FILTER (WHERE c.relkind <> 'p'), 0) AS pages,
                    sum(CASE WHEN c.relkind IN ('p', 'f') THEN 0
                             WHEN c.oid IN (SELECT relation FROM locked) THEN c.relpages::bigint * 8192
                             ELSE coalesce(pg_relation_size(c.oid), 0) END)::bigint AS heap_bytes,

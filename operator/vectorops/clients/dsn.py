@@ -123,9 +123,15 @@ def _hosts(text: str, port: str | None) -> tuple[list[str], list[int]]:
         name, sep, number = item.rpartition(":")
         if not sep or number.endswith("]") or item.startswith("/"):
             name, number = item, ""
-        names.append(unquote(name.removeprefix("[").removesuffix("]")))
+        names.append(_host(unquote(name.removeprefix("[").removesuffix("]"))))
         ports.append(int(number or port or DEFAULT_PORT))
     return names, ports
+
+
+def _host(name: str) -> str:
+    if not name.startswith("/"):
+        name.encode("idna")  # as the resolver will; what it cannot encode (too long, empty labels) raises here
+    return name
 
 
 def _invalid(what: str) -> Stalled:

@@ -25,18 +25,24 @@ class Limits:
         self.stated = (requests_per_minute, tokens_per_minute)
         self._requests = _bucket(requests_per_minute)
         self._tokens = _bucket(tokens_per_minute)
+        self._turn = asyncio.Lock()
 
     @property
     def request_tokens(self) -> int:
-        """The most tokens one request should hold so that it ever fits."""
-        return MAX_REQUEST_TOKENS if self._tokens is None else min(MAX_REQUEST_TOKENS, int(self._tokens.max_rate))
+        """The most tokens one request should hold: a third of a minute's fits whatever the provider's window is."""
+        stated = self.stated[1]
+        return MAX_REQUEST_TOKENS if stated is None else max(1, min(MAX_REQUEST_TOKENS, stated // 3))
 
     async def admit(self, tokens: int) -> None:
-        """Wait until a request of so many tokens fits."""
-        if self._tokens is not None:
-            await self._tokens.acquire(min(tokens, self._tokens.max_rate))
-        if self._requests is not None:
-            await self._requests.acquire()
+        """Wait until a request of so many tokens fits; in turn, so that small ones do not starve a large one."""
+        async with self._turn:
+            left = float(tokens)
+            while self._tokens is not None and left > 0:
+                piece = min(left, self._tokens.max_rate)  # a bucket holds ten seconds' worth, a request may be larger
+                await self._tokens.acquire(piece)
+                left -= piece
+            if self._requests is not None:
+                await self._requests.acquire()
 
 
 class Pause:

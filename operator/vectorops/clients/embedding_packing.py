@@ -17,6 +17,7 @@ MAX_TEXT_TOKENS = 8_191  # of one text: the context of OpenAI's embedding models
 PROVIDER_ESTIMATE = 0.25  # tokens a byte: what OpenAI itself assumes when it checks the sum
 SPECIAL_TOKENS = 8  # a text: start and end marks, and a prefix such as "passage: " that some servers add
 LEARN_SHARE = 0.2  # of the newest answer in what is usual: follows a change of language within a few answers
+LEARN_BYTES = 500  # a few words say little: marks and prefixes would count as if they were text
 LEARN_MARGIN = 1.5  # the next texts may be of another language than those learned from
 OPTIMISTIC_BYTES = int(MAX_TEXT_TOKENS / PROVIDER_ESTIMATE)  # 32 KB: a text of English that just fits
 STRICT_BYTES = MAX_TEXT_TOKENS - SPECIAL_TOKENS  # a text that fits whatever it is made of
@@ -42,7 +43,7 @@ class TokenRate:
 
     def learn(self, size: int, texts: int, tokens: int) -> None:
         """Take in one answer's usage."""
-        if size > 0 and tokens > 0:
+        if size >= LEARN_BYTES:
             self.highest = max(self.highest, max(0, tokens - texts) / size)
             newest = tokens / size
             self.usual = newest if not self.usual else (1 - LEARN_SHARE) * self.usual + LEARN_SHARE * newest

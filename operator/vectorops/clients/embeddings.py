@@ -161,8 +161,9 @@ class Embedders:
     ) -> Embedder:
         """The store's embedder; the same one while key, URL, model and dimensions stay. Sends nothing.
 
-        Raises Stalled (SecretInvalid) for a base URL that is none.
+        Raises Stalled (SecretInvalid) for a base URL that is none and for a key that no HTTP header can carry.
         """
+        _check_key(api_key)
         url = checked_base_url(base_url or DEFAULT_BASE_URL)
         key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest() if api_key else ""
         account = Account(store_uid, url, key_hash, model, dimensions)
@@ -192,6 +193,13 @@ def checked_base_url(value: str) -> str:
         message = "the value under spec.embeddings.baseURLSecretRef is no URL of the form https://host/v1"
         raise Stalled(Reason.SecretInvalid, message) from None
     return value.strip().rstrip("/")
+
+
+def _check_key(api_key: SecretStr | None) -> None:
+    key = api_key.get_secret_value() if api_key else ""
+    if not (key.isascii() and key.isprintable()):
+        message = "the value under spec.embeddings.apiKeySecretRef holds characters that no key has, such as a newline"
+        raise Stalled(Reason.SecretInvalid, f"{message}; put the key there and nothing else")
 
 
 __all__ = ["Account", "Embedded", "Embedder", "Embedders", "RejectedInput", "Unanswered"]

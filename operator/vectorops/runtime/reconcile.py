@@ -62,14 +62,15 @@ async def look(ctx: Context, tracked: Tracked) -> Seen:
     try:
         spec = kind.spec.model_validate(tracked.raw_spec)
         status = kind.status.model_validate(tracked.written)
+    except ValidationError as error:
+        where = ", ".join(".".join(str(part) for part in e["loc"]) for e in error.errors()[:5])
+        return _unseen(tracked, Stalled(Reason.InvalidSpec, f"these fields cannot be read: {where}"))
+    try:
         observed = await kind.observe(ctx, subject, spec, status)
         view = View(subject, spec, observed, status, ctx.clock())
         verdict = kind.decide(view)
         holds = kind.holds(view) or (verdict.action is not None and verdict.action.leaves)
         return Seen(verdict, kind.conditions(view), kind.figures(view), spec, observed, holds)
-    except ValidationError as error:
-        where = ", ".join(".".join(str(part) for part in e["loc"]) for e in error.errors()[:5])
-        return _unseen(tracked, Stalled(Reason.InvalidSpec, f"these fields cannot be read: {where}"))
     except OperatorError as error:
         return _unseen(tracked, error)
     except Exception as error:

@@ -11,6 +11,7 @@ import pytest
 
 from vectorops.clients.texttemplate import parse_template
 from vectorops.errors import Reason as Shared
+from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.figures import duration, figures, two_digits, usd
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Spend, Terms, Trouble, WorkSeen
 from vectorops.kinds.embeddingbackfill.plan import CHECKS, Adjust, Begin, Stop, decide, terms_of
@@ -260,3 +261,33 @@ def test_rates_have_two_digits(value: float, text: str) -> None:
 
 def test_small_amounts_of_money_keep_their_digits() -> None:
     assert (usd(105_000, Decimal("0.02")), usd(10**9, Decimal("0.02")), usd(1, None)) == ("0.0021", "20.00", None)
+
+
+def demand(*waiting: int, building: bool = False, free: bool = False) -> Demand:
+    return Demand(building, free, frozenset(waiting))
+
+
+def test_a_build_that_runs_is_always_given_the_table() -> None:
+    courtesy = Courtesy()
+    assert courtesy.lets_go(demand(building=True), 0.0)
+    assert courtesy.lets_go(demand(building=True, free=True), 3600.0)
+    assert not courtesy.lets_go(demand(), 3601.0)
+
+
+def test_a_session_that_may_want_the_table_gets_a_chance_once() -> None:
+    courtesy = Courtesy()
+    assert courtesy.lets_go(demand(7), 0.0)
+    assert courtesy.lets_go(demand(7), 60.0), "as long as the table was not free it had none"
+    assert courtesy.lets_go(demand(7, free=True), 61.0)
+    assert courtesy.lets_go(demand(7, free=True), 65.9)
+    assert not courtesy.lets_go(demand(7, free=True), 66.0)
+    assert not courtesy.lets_go(demand(7), 67.0)
+    assert courtesy.lets_go(demand(7, 8), 68.0), "another one gets its own"
+
+
+def test_a_pid_that_comes_again_is_another_session() -> None:
+    courtesy = Courtesy()
+    assert courtesy.lets_go(demand(7, free=True), 0.0)
+    assert not courtesy.lets_go(demand(7, free=True), 5.0)
+    assert not courtesy.lets_go(demand(), 6.0)
+    assert courtesy.lets_go(demand(7), 7.0)

@@ -15,6 +15,8 @@ import pytest
 from pgvector.asyncpg import register_vector
 
 from stand.provider import Provider, tokens_of, vector_for
+from vectorops.clients.locks import lock_key
+from vectorops.kinds.embeddingbackfill.courtesy import CHANCE
 
 from .driver import DIMENSIONS, Backfill, World
 
@@ -342,30 +344,32 @@ async def test_it_waits_while_an_index_of_its_table_is_being_built(
 async def test_it_lets_go_of_the_table_for_an_index_that_wants_it(
     world: World, db: Any, provider: Provider, database_url: str
 ) -> None:
-    from vectorops.clients.locks import lock_key
-
     provider.control(latencySeconds=0.2)
     backfill = world.backfill(batchSize=2, concurrency=1)
     await backfill.until(lambda v: backfill.status.rows is not None and backfill.status.rows.done > 0)
-    oid = await db.fetchval("SELECT 'products'::regclass::oid")
-    await db.execute(
-        "INSERT INTO vectorops.intent (uid, build_name, index_schema, index_name, table_oid, definition,"
-        " definition_hash, step) VALUES ('idx', 'b', 'public', 'i', $1, '', '', 'Building')",
-        oid,
-    )
-    assert await db.fetchval("SELECT NOT pg_try_advisory_lock($1::int4, $2::int4)", *lock_key(oid))
+    key = lock_key(await db.fetchval("SELECT 'products'::regclass::oid"))
+    assert await db.fetchval("SELECT NOT pg_try_advisory_lock($1::int4, $2::int4)", *key)
     builder = await asyncpg.connect(database_url, server_settings={"application_name": "vectorops:vidx:idx"})
-    while not await builder.fetchval("SELECT pg_try_advisory_lock($1::int4, $2::int4)", *lock_key(oid)):
+    while not await builder.fetchval("SELECT pg_try_advisory_lock($1::int4, $2::int4)", *key):
         await backfill.one_pass()
         await asyncio.sleep(0.05)
     await backfill.until_reason("WaitingForIndexBuild")
     left = await missing(db)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(CHANCE + 1)
     assert await missing(db) == left > 0
     await builder.close()
     provider.control(latencySeconds=0)
     await backfill.until(lambda v: v.complete)
     assert await missing(db) == 0 and set(provider.bill()["perText"].values()) == {1}
+
+
+async def test_an_index_of_another_table_holds_it_up_for_seconds_only(
+    world: World, db: Any, provider: Provider, database_url: str
+) -> None:
+    idle = await asyncpg.connect(database_url, server_settings={"application_name": "vectorops:vidx:other"})
+    await world.backfill().until(lambda v: v.complete, timeout=20)
+    assert await missing(db) == 0
+    await idle.close()
 
 
 async def test_two_requests_on_one_table_work_one_after_the_other(world: World, db: Any, provider: Provider) -> None:
@@ -440,6 +444,25 @@ async def test_a_table_that_discards_updates_is_not_paid_for_again_and_again(
     assert str(verdict.reason) == "WritesDiscarded" and provider.bill()["requests"] <= 3
 
 
+async def test_rows_that_somebody_else_fills_meanwhile_are_left_alone(
+    world: World, db: Any, provider: Provider
+) -> None:
+    provider.control(holdRequests="Billed")
+    backfill = world.backfill(batchSize=40, concurrency=5)
+    passes = asyncio.create_task(backfill.until(lambda v: v.complete or v.stalled))
+    await asyncio.to_thread(provider.wait_for, "Held", at_least=5)
+    await db.execute(f"UPDATE products SET embedding = array_fill(1, ARRAY[{DIMENSIONS}])::vector")
+    provider.control(holdRequests=None)
+    assert str((await passes).reason) == "Succeeded"
+    assert len(await wrong_rows(db)) == ROWS, "the others' vectors stay"
+
+
+async def test_a_server_that_only_talks_nonsense_stalls(world: World, db: Any, provider: Provider) -> None:
+    provider.control(faults=[{"kind": "Html"}])
+    verdict = await world.backfill(concurrency=1, batchSize=200).until(lambda v: v.stalled, timeout=80)
+    assert (str(verdict.reason), await missing(db)) == ("InvalidAnswer", ROWS)
+
+
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
@@ -497,8 +520,9 @@ async def test_a_lost_session_is_replaced(world: World, db: Any, provider: Provi
 
 
 async def test_limits_a_minute_are_kept_without_a_refusal(world: World, db: Any, provider: Provider) -> None:
-    provider.control(limits={"requestsPerMinute": 900, "tokensPerMinute": 90_000, "burstSeconds": 10})
-    world.embeddings = {"rateLimits": {"requestsPerMinute": 900, "tokensPerMinute": 90_000}}
+    await db.execute("INSERT INTO products (title) SELECT 'more ' || n FROM generate_series(1, 400) n")
+    provider.control(limits={"requestsPerMinute": 1800, "tokensPerMinute": 90_000, "burstSeconds": 12})
+    world.embeddings = {"rateLimits": {"requestsPerMinute": 1800, "tokensPerMinute": 90_000}}
     world.declare()
     await world.backfill(batchSize=1, concurrency=8).until(lambda v: v.complete)
     assert {request["status"] for request in provider.requests()} == {200}

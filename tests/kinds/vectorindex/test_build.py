@@ -144,7 +144,7 @@ async def test_a_settled_index_plans_nothing_and_costs_no_statement(db: Db, proc
     objects = [
         Driven.create(process, f"p{n}", indexName=f"idx_{n}", hnsw={"m": 4, "efConstruction": 8}) for n in range(3)
     ]
-    for index in objects:
+    for index in [*objects, *objects]:  # once more: the first were proved before the last were there
         await index.ready()
     from vectorops.clients.postgres import Database
 
@@ -155,8 +155,12 @@ async def test_a_settled_index_plans_nothing_and_costs_no_statement(db: Db, proc
         asked.append(sql)
         return await original(self, method, sql, *args)
 
+    async def connecting(self: Any, *args: Any) -> Any:
+        raise AssertionError("a settled object opens no connection")
+
     monkeypatch.setattr(Database, "_ask", counting)
-    for index in objects:  # all have an equal twin; only the canary of one can name its index
+    monkeypatch.setattr(Database, "_connect", connecting)
+    for index in objects:  # all are equal twins; only the canary of one can name its index
         verdict = await index.look()
         assert (verdict.action, verdict.ready) == (None, "True")
     assert len(asked) <= 1, "one catalogue for all"
@@ -344,8 +348,8 @@ async def test_a_build_cancelled_by_somebody_is_cleaned_up(db: Db, process: Proc
         await db.value("SELECT pg_cancel_backend($1)", (await db.builds())[0])
         await index.until("BuildCanceled")
     await index.when(lambda: not index.observed.indexes, "cleaned up")
+    assert (await index.until("BuildCanceled")).action is None
     assert await db.indexes() == {}
-    assert index.verdict is not None and index.verdict.reason == "BuildCanceled"
 
 
 async def test_another_operation_on_the_table_goes_first(db: Db, process: Process) -> None:
@@ -358,6 +362,67 @@ async def test_another_operation_on_the_table_goes_first(db: Db, process: Proces
         assert await db.builds() == []
         await other.fetchval("SELECT pg_advisory_unlock_all()")
     await index.ready()
+
+
+async def test_a_prepared_transaction_in_the_way_is_told(tmp_path_factory: Any) -> None:
+    from stand.postgres import Postgres
+
+    with Postgres(tmp_path_factory.mktemp("prepared"), settings={"max_prepared_transactions": "5"}) as server:
+        db = Db(server.create_database("shop"))
+        await db.run("CREATE EXTENSION vector")
+        await db.make_table()
+        async with db.connect() as other:
+            await other.execute("BEGIN; INSERT INTO products VALUES (-1, NULL); PREPARE TRANSACTION 'forgotten'")
+        process = Process(db.url)
+        index = Driven.create(process)
+        verdict = await index.until("WaitingForOldTransactions")
+        assert "ROLLBACK PREPARED" in verdict.message
+        await db.run("ROLLBACK PREPARED 'forgotten'")
+        await index.ready()
+        await process.stop()
+
+
+async def test_a_build_that_outgrows_its_memory_says_so(db: Db, process: Process) -> None:
+    await db.make_table(rows=5000)
+    async with db.old_transaction():
+        index = Driven.create(process, build={"maintenanceMemory": "1Mi", "parallelWorkers": 0})
+        await index.when(lambda: index.condition("BuildSpilled") is not None, "spilled")
+        spilled = index.condition("BuildSpilled")
+        assert spilled is not None and "of 1.0 MB after" in spilled.message
+    await index.ready()
+    assert index.condition("BuildSpilled") is None
+
+
+async def test_a_parallel_build_without_shared_memory_is_repeated_serially(
+    db: Db, process: Process, monkeypatch: Any
+) -> None:
+    from vectorops.errors import Reason, Stalled
+    from vectorops.kinds.vectorindex import steps
+
+    original, sent = steps.send_create, []
+
+    async def too_small(connection: Any, statement: str, abort: Any) -> None:
+        workers = await connection.fetchval("SELECT current_setting('max_parallel_maintenance_workers')")
+        sent.append(workers)
+        await original(connection, statement, abort)
+        if workers != "0":  # what the server leaves behind when it cannot get the memory
+            await connection.execute(
+                "UPDATE pg_index SET indisvalid = false WHERE indexrelid = (SELECT max(indexrelid) FROM pg_index)"
+            )
+            raise Stalled(Reason.SharedMemoryExhausted, "no room")
+
+    monkeypatch.setattr(steps, "send_create", too_small)
+    await db.make_table()
+    index = Driven.create(process, build={"parallelWorkers": 2})
+    notes = set()
+    await index.when(
+        lambda: bool(notes.add(index.observed.job and index.observed.job.note)) or index.status.index is not None,
+        "built",
+    )
+    await index.ready()
+    assert sent == ["2", "0"]
+    assert any("/dev/shm" in str(note) for note in notes)
+    assert await db.indexes() == {NAME: True}
 
 
 # -- what is not ours ------------------------------------------------------------------------------------------------
@@ -439,7 +504,8 @@ async def test_adopt_and_observe_change_nothing(db: Db, process: Process) -> Non
         ("ALTER TABLE products ALTER COLUMN embedding TYPE vector", {}, "DimensionsMissing"),
         ("ALTER TABLE products ADD COLUMN wide vector(2001)", {"column": "wide"}, "DimensionsTooLarge"),
         (
-            "CREATE TABLE parts (id int, embedding vector(3)) PARTITION BY LIST (id)",
+            "CREATE TABLE parts (id int, embedding vector(3)) PARTITION BY LIST (id); "
+            "CREATE TABLE part PARTITION OF parts DEFAULT",
             {"table": "parts"},
             "PartitionedTable",
         ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from vectorops.clients.bookkeeping import ensure_bookkeeping
+from vectorops.clients.bookkeeping import ensure_bookkeeping, forget_bookkeeping
+from vectorops.errors import Reason
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.filling import GRACE, work
 from vectorops.kinds.embeddingbackfill.observation import Observation
@@ -34,6 +35,9 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
 async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observation, action: Begin) -> None:
     """Start the supervised work. Raises what resolving the store and making our schema raise."""
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    trouble = observed.work.error if observed.work is not None else None
+    if trouble is not None and trouble.reason == Reason.TargetNotFound:
+        forget_bookkeeping(store.database)  # perhaps it was our own table that somebody dropped
     await ensure_bookkeeping(store.database)
     assert isinstance(observed.target, Target), "the plan begins nothing on a flawed target"
     assert observed.counts is not None, "and nothing uncounted"

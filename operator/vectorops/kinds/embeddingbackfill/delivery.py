@@ -24,7 +24,8 @@ from vectorops.kinds.embeddingbackfill.run import Halted, Run
 
 BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back should be noticed within a minute
 PATIENCE = 3  # tries of the same texts before they are halved, or one text is given up: each may have been billed
-NONSENSE = 5  # unusable answers in a row: it is not the text, and asking on may cost money
+LEAST_HALVED = 8  # texts; fewer that are not answered in time are no matter of size
+NONSENSE = 5  # unusable answers in a row for each request in flight: it is not the text, and asking on may cost money
 DISCARDS = 3  # answers in a row of which not one row was taken: the table refuses, and asking on costs money
 SETTLE_POLL = 0.1  # seconds; only near the end of a budget, while the last calls are in flight
 DEADLOCKS = 5  # writes of one answer that met another session's locks; the answer is paid for, so it is tried again
@@ -45,15 +46,19 @@ async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
     """One request. Returns what is to be tried next instead. Raises Stalled, or Transient of the database."""
     await run.unless_halted(run.limits.admit(run.embedder.rate.counted(batch.size)))
     await run.unless_halted(run.embedder.admit(batch.size))
-    batch, rest, reserved = await reserve(run, batch)
-    if not batch.rows:
-        run.finish(End.BUDGET)
-        return ()
-    run.sent += 1
+    async with run.reserving:
+        batch, rest, reserved = await reserve(run, batch)
+        if not batch.rows:
+            run.finish(End.BUDGET)
+            return ()
+        run.sent += 1
+        run.slack += batch.most_tokens - reserved
     try:
-        again = await ask(run, batch, reserved)
+        again, delay = await ask(run, batch, reserved)
     finally:
         run.sent -= 1
+        run.slack -= batch.most_tokens - reserved
+    await run.unless_halted(asyncio.sleep(delay))
     return (*again, rest) if rest.rows else again
 
 
@@ -62,7 +67,8 @@ async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
     nothing = Batch(())
     while not run.halted:
         expected = run.embedder.rate.expected(batch.size, len(batch.unique))
-        if await effects.reserve_spend(run, expected, batch.most_tokens):
+        # what is likely is reserved; what must fit is the most that this and all in flight can cost
+        if await effects.reserve_spend(run, expected, batch.most_tokens + run.slack):
             return batch, nothing, expected
         if run.sent:  # what those reserved is more than what they will be billed
             await run.sleep(SETTLE_POLL)
@@ -77,16 +83,18 @@ async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
     raise Halted
 
 
-async def ask(run: Run, batch: Batch, reserved: int) -> tuple[Batch, ...]:
-    """Send it and take the answer, or the refusal, for what it is."""
+async def ask(run: Run, batch: Batch, reserved: int) -> tuple[tuple[Batch, ...], float]:
+    """Send it and take the answer, or the refusal, for what it is. What is next, and after how many seconds."""
     began = time.monotonic()
     try:
         answer = await effects.send_request(run, [row.text for row in batch.unique])
     except RejectedInput as error:
         await effects.release_spend(run, reserved)
-        return await narrow(run, batch, error)
+        return await narrow(run, batch, error), 0.0
     except Transient as error:
-        return await wait(run, batch, error, reserved)
+        if isinstance(error, Unanswered):
+            run.size.answered(len(batch.unique), time.monotonic() - began)  # too slow for so many, perhaps
+        return await unanswered(run, batch, error, reserved), backoff(batch.waits, error.after)
     except UnusableVectors:
         raise  # billed: the reservation stays at risk
     except Stalled:
@@ -94,7 +102,7 @@ async def ask(run: Run, batch: Batch, reserved: int) -> tuple[Batch, ...]:
         raise
     run.size.answered(len(batch.unique), time.monotonic() - began)
     run.nonsense = 0
-    return await write(run, batch, answer, reserved)
+    return await write(run, batch, answer, reserved), 0.0
 
 
 async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tuple[Batch, ...]:
@@ -134,20 +142,20 @@ async def give_up(run: Run, batch: Batch, reason: str) -> tuple[Batch, ...]:
     return ()
 
 
-async def wait(run: Run, batch: Batch, error: Transient, reserved: int) -> tuple[Batch, ...]:
-    """Wait and try the same texts again; halve them when they are not answered time and again."""
+async def unanswered(run: Run, batch: Batch, error: Transient, reserved: int) -> tuple[Batch, ...]:
+    """The same texts again; halved when they are not answered time and again."""
     run.told(error)
-    unanswered = isinstance(error, Unanswered)
-    if not unanswered:  # else it may have been billed: the reservation stays at risk
+    tried = isinstance(error, Unanswered)
+    if not tried:  # else it may have been billed: the reservation stays at risk
         await effects.release_spend(run, reserved)
     elif error.reason == Reason.InvalidAnswer:
         run.nonsense += 1
-        if run.nonsense >= NONSENSE:
-            raise Stalled(error.reason, f"{error.message}, {NONSENSE} times in a row. {Reason.InvalidAnswer.next_step}")
-    await run.unless_halted(asyncio.sleep(backoff(batch.waits, error.after)))
-    if unanswered and batch.tries + 1 >= PATIENCE and len(batch.unique) > 1:
+        if run.nonsense >= NONSENSE * run.concurrency:
+            message = f"{error.message}, {run.nonsense} times in a row. {Reason.InvalidAnswer.next_step}"
+            raise Stalled(error.reason, message)
+    if tried and batch.tries + 1 >= PATIENCE and len(batch.unique) > LEAST_HALVED:
         return batch.halves()
-    return (batch.again(tried=unanswered),)
+    return (batch.again(tried=tried),)
 
 
 def backoff(tries: int, floor: float) -> float:
@@ -171,7 +179,8 @@ async def _write_through_locks(
 
 async def _notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:
     """A row edited or filled meanwhile is left to the next sweep; one that never takes its vector is recorded."""
-    run.discarded = 0 if any_taken or not rows else run.discarded + 1
+    refused = 0 if any_taken or not rows else await effects.count_unchanged(run, rows)
+    run.discarded = run.discarded + 1 if refused else 0
     if run.discarded >= DISCARDS:
         message = f"{run.target.declared.name} took none of the embeddings of {DISCARDS} answers. "
         raise Stalled(Why.WritesDiscarded, message + Why.WritesDiscarded.next_step)

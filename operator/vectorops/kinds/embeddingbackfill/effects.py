@@ -16,7 +16,7 @@ from vectorops.clients.sql import qualified
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import Spend
 from vectorops.kinds.embeddingbackfill.run import Run
-from vectorops.kinds.embeddingbackfill.sql import write_sql
+from vectorops.kinds.embeddingbackfill.sql import unchanged_sql, write_sql
 from vectorops.kinds.embeddingbackfill.target import Target
 
 PACKAGE = "vectorops.kinds.embeddingbackfill"
@@ -88,6 +88,15 @@ async def write_batch(
         with speaking("writing embeddings"):
             written = await run.session.fetch(write_sql(run.target), *fixed, hashes, values, *keys)
     return {record["row_key"] for record in written}
+
+
+async def count_unchanged(run: Run, rows: Sequence[Row]) -> int:
+    """How many of these rows could still take the vector that was made for them. A look, not an effect."""
+    keys = [[row.key[number] for row in rows] for number in range(len(run.target.keys))]
+    async with run.using:
+        with speaking("looking at rows that took no embedding"):
+            count: int = await run.session.fetchval(unchanged_sql(run.target), [row.text_hash for row in rows], *keys)
+    return count
 
 
 async def record_failure(run: Run, batch: Batch, reason: str) -> None:

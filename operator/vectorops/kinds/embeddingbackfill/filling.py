@@ -4,24 +4,27 @@
             -> proof -> done, or another sweep for rows that came or changed meanwhile
 
 The lock and the session are let go of between batches when an index build wants the table: a build goes first, because
-every row written during it makes it longer. Who wants it is asked once a second on the watching connection: a build
-that runs (anyone's), or a VectorIndex of ours that has an intent for the table and a session open to carry it out.
+every row written during it makes it longer. Who wants it is asked once a second on the watching connection; see
+`courtesy.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from vectorops.clients.embedding_packing import MAX_REQUEST_TOKENS, PROVIDER_ESTIMATE
+from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database, speaking, statements
 from vectorops.clients.vectorcodec import register_vectors
 from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
 from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Row, fill, row_of
+from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.delivery import backoff, deliver
 from vectorops.kinds.embeddingbackfill.observation import End, Trouble
 from vectorops.kinds.embeddingbackfill.resource import Reason as Why
@@ -194,7 +197,7 @@ async def next_page(run: Run, after: list[str] | None) -> list[Row]:
 
 
 async def proved(run: Run) -> bool:
-    """The proof that no selected row is left that is neither embedded, blank nor recorded. None is sought when halted."""
+    """The proof that no row is left that is neither embedded, blank nor recorded. None is sought when halted."""
     if run.halted:
         return False
     async with run.using:
@@ -204,15 +207,19 @@ async def proved(run: Run) -> bool:
 
 async def watch_for_builds(run: Run) -> None:
     """Pause the run while an index build wants its table."""
+    courtesy = Courtesy()
     while True:
         with suppress(Transient, Waiting):  # the session meets the same trouble and tells it
-            run.pause(await build_wanted(run.database, run.target.oid))
+            demand = await who_wants(run.database, run.target.oid)
+            run.pause(courtesy.lets_go(demand, time.monotonic()))
         await asyncio.sleep(POLL)
 
 
-async def build_wanted(database: Database, table_oid: int) -> bool:
-    """Whether an index of the table is being built, or about to be by a VectorIndex of ours."""
-    return bool(await database.fetchval(statements(effects.PACKAGE)["build_wanted"], table_oid))
+async def who_wants(database: Database, table_oid: int) -> Demand:
+    """Who builds an index of the table or may want to."""
+    row = await database.fetchrow(statements(effects.PACKAGE)["build_wanted"], table_oid, LOCK_CLASS)
+    assert row is not None, "the statement returns one row"
+    return Demand(row["building"], row["free"], frozenset(row["waiting"]))
 
 
 async def _deliver(run: Run, rows: tuple[Row, ...]) -> None:

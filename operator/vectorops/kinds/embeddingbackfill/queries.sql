@@ -45,10 +45,19 @@ LEFT JOIN pg_type t ON t.oid = e.atttypid
 LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
 
 -- name: build_wanted
--- Whether an index of this table is being built, by anyone, or a VectorIndex of ours waits for the table to build one.
+-- Whether an index of this table is being built (by anyone, or by a VectorIndex that has its lock), and which sessions of
+-- VectorIndexes hold no table's lock: they may be waiting for this one, and could take it now if it is free.
 SELECT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.relid = $1)
-    OR EXISTS (SELECT FROM vectorops.intent i JOIN pg_stat_activity a ON a.application_name = 'vectorops:vidx:' || i.uid
-               WHERE i.table_oid = $1 AND a.datname = current_database())
+       OR EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+                  WHERE l.locktype = 'advisory' AND l.classid = $2::oid AND l.objid = $1 AND l.objsubid = 2 AND l.granted
+                    AND a.datname = current_database() AND a.application_name LIKE 'vectorops:vidx:%') AS building,
+       NOT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                   WHERE l.locktype = 'advisory' AND l.classid = $2::oid AND l.objid = $1 AND l.objsubid = 2 AND l.granted
+                     AND d.datname = current_database()) AS free,
+       ARRAY(SELECT a.pid FROM pg_stat_activity a
+             WHERE a.datname = current_database() AND a.application_name LIKE 'vectorops:vidx:%'
+               AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'
+                                 AND l.classid = $2::oid AND l.objsubid = 2 AND l.granted)) AS waiting
 
 -- name: pin_formats
 -- Keys and cast values travel as text: their form must not depend on settings of the role or the database.
@@ -57,8 +66,10 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD',
        set_config('bytea_output', 'hex', false), set_config('lc_monetary', 'C', false)
 
 -- name: has_bookkeeping
--- Whether our tables are there; before the first run they are not, and then nothing was spent and nothing failed.
-SELECT to_regclass('vectorops.spend') IS NOT NULL AND to_regclass('vectorops.failure') IS NOT NULL
+-- Whether our tables are there to be read; before the first run they are not, and then nothing was spent or failed.
+SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure')
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 
 -- name: spend
 -- What this run has cost and done so far, in this or an earlier process.

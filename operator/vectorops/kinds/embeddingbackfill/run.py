@@ -61,6 +61,7 @@ class Run:
     truncated: int = 0
     in_flight: int = 0  # rows handed out and not settled
     sent: int = 0  # requests sent and not settled
+    slack: int = 0  # tokens that requests in flight can cost beyond what was reserved for them
     nonsense: int = 0  # answers in a row that could not be used
     discarded: int = 0  # answers in a row of which the table took no row
     lost: dict[tuple[str, bytes], int] = field(default_factory=dict)  # rows whose write the table did not take
@@ -69,6 +70,7 @@ class Run:
     def __post_init__(self) -> None:
         self._stop, self._pause, self._halt = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.using = asyncio.Lock()  # one statement at a time on the session
+        self.reserving = asyncio.Lock()  # one batch at a time asks whether it fits into the budget
         self._session: Connection | None = None
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self.adjust(self.terms)

@@ -92,6 +92,16 @@ def write_sql(target: Target) -> str:
 SELECT w.row_key FROM written AS w"""  # noqa: S608 - as above
 
 
+def unchanged_sql(target: Target) -> str:
+    """How many of these rows are still NULL with the same text. $1 text hashes, from $2 on one text[] a key column."""
+    names = [f"k{number}" for number in range(len(target.keys))]
+    arrays = ["$1::bytea[]"] + [f"${number + 2}::text[]" for number in range(len(target.keys))]
+    same = [f"{_column(key)} = a.{name}::{key.type}" for key, name in zip(target.keys, names, strict=True)]
+    return f"""SELECT count(*) FROM unnest({", ".join(arrays)}) AS a(text_hash, {", ".join(names)})
+JOIN {target.declared.name} AS t ON {" AND ".join(same)}
+WHERE {_embedding(target)} IS NULL AND {text_sql(target.template, "t").hash} = a.text_hash"""  # noqa: S608 - as above
+
+
 def row_key_sql(target: Target) -> str:
     """The key as one text: itself if it is one column, else a JSON array of texts."""
     if len(target.keys) == 1:

@@ -98,12 +98,12 @@ def start(site: Site, kind: JobKind, name: str, table_oid: int, step: str, body:
 async def _at_work(site: Site, notes: Notes, table_oid: int) -> AsyncIterator[Connection]:
     """A session that holds the table's lock. Only tried, never waited for in the server: see `clients/locks.py`."""
     wanted, database = notes.step, site.store.database
-    notes.step = Why.WaitingForTableLock
     async with database.session(application_name(site.owner.uid)) as connection:
         with speaking("looking at the own session"):
             notes.pid = connection.get_server_pid()
             notes.backend_start = await connection.fetchval(steps.QUERIES["own_backend_start"])
         while not await try_table_lock(connection, table_oid):
+            notes.step = Why.WaitingForTableLock
             _still_wanted(notes)
             await asyncio.sleep(LOCK_POLL)
         notes.step = wanted

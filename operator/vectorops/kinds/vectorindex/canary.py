@@ -38,6 +38,9 @@ SETTINGS = {
 TRANSIENT_CLASSES = ("08", "40", "53", "55", "57")  # SQLSTATEs that speak of the moment, not of the index
 
 
+Key = tuple[int, int, str, tuple[int, ...]]  # oid, relfilenode, definition, and the twins: alone it is asked anew
+
+
 @dataclass(frozen=True)
 class Question:
     """What is to be proved."""
@@ -52,20 +55,19 @@ class Question:
 
 @dataclass
 class Canaries:
-    """What was proved in this process, per database: (oid, file, definition) -> answer."""
+    """What was proved in this process, per database."""
 
-    _known: WeakKeyDictionary[Database, dict[tuple[int, int, str], Canary]] = field(default_factory=WeakKeyDictionary)
+    _known: WeakKeyDictionary[Database, dict[Key, Canary]] = field(default_factory=WeakKeyDictionary)
 
     async def ask(self, database: Database, catalogue: Catalogue, question: Question, uid: str) -> Canary:
         """The answer, from memory if it was yes."""
         known = self._known.setdefault(database, {})
         index = question.index
-        key = (index.oid, index.file, index.definition)
+        key = (index.oid, index.file, index.definition, tuple(oid for oid, _ in twins(catalogue, index)))
         if (answer := known.get(key)) is not None:
             return answer
         answer = await _ask(database, catalogue, question, uid)
-        twin_free = answer.passed and f'"{index.name}"' in answer.message
-        if twin_free:
+        if answer.passed:
             known[key] = answer
         return answer
 
@@ -101,11 +103,8 @@ async def _search(connection: Connection, catalogue: Catalogue, question: Questi
 
 def judge(used: tuple[str, ...], found: int, expected: int, catalogue: Catalogue, index: Found) -> Canary:
     """What the plan and the number of rows say. Pure."""
-    twins = {
-        i.name for i in catalogue.indexes
-        if i.table_oid == index.table_oid and i.opclass == index.opclass and i.key == index.key and i.oid != index.oid
-    }  # fmt: skip
-    twin = next((name for name in used if name in twins), None)
+    equal = {name for _, name in twins(catalogue, index)}
+    twin = next((name for name in used if name in equal), None)
     if index.name not in used and twin is None:
         text = (
             f'With sequential scans off the planner still does not use "{index.name}": compare operator, cast and type.'
@@ -116,6 +115,13 @@ def judge(used: tuple[str, ...], found: int, expected: int, catalogue: Catalogue
     if index.name not in used:
         return Canary(True, f"A search was answered by the equal index {twin}; the planner chooses between the two.")
     return Canary(True, f'A search used "{index.name}" and found what is there.')
+
+
+def twins(catalogue: Catalogue, index: Found) -> tuple[tuple[int, str], ...]:
+    """Oid and name of every other valid index that answers the same searches."""
+    same = (index.table_oid, index.opclass, index.key)
+    others = (i for i in catalogue.indexes if (i.table_oid, i.opclass, i.key) == same and i.oid != index.oid)
+    return tuple((i.oid, i.name) for i in others if i.valid)
 
 
 def index_names(plan: Any) -> Iterator[str]:

@@ -54,14 +54,14 @@ def _failure(job: Job) -> Reasons:
 
 def leftovers(look: Look) -> Verdict | None:
     """What earlier steps left is finished first: replaced indexes, attempts that failed or are not wanted any more."""
-    if not managed(look) or look.observed.table is None:
+    if look.observed.table is None:
         return None
     for intent in builds(look):
         there = intent.build_name in look.observed.indexes
         if intent.step == Step.SWAPPED:
             action = Retire(intent.build_name, intent.table_oid, intent.old_name, intent.old_oid)
             return goes_on(look, Why.DroppingOld, "The replaced index is dropped, then the table is analyzed.", action)
-        wanted = intent.build_name == wanted_build(look) and due(look) is not None
+        wanted = managed(look) and intent.build_name == wanted_build(look) and due(look) is not None
         remembered = wanted and intent.failure in FAILURES
         if there and (not wanted or intent.failure is not None):
             drop = Discard(intent.build_name, intent.table_oid, keep=remembered)

@@ -8,11 +8,8 @@ object claims the index (whether it still exists), and once for each new index (
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
-from weakref import WeakKeyDictionary
 
 from vectorops.clients import catalogue as db
-from vectorops.clients.postgres import Database
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.vectorindex import build, steps
 from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version
@@ -52,7 +49,6 @@ class Observer:
 
     def __init__(self) -> None:
         self._canaries = Canaries()
-        self._complete_since: WeakKeyDictionary[Database, datetime] = WeakKeyDictionary()
 
     async def observe(
         self, ctx: Context, subject: Subject, spec: VectorIndexSpec, status: VectorIndexStatus
@@ -62,25 +58,11 @@ class Observer:
         job = job_of(ctx, subject.uid)
         moving = subject.deleting_since is not None or status.build is not None or (job is not None and job.running)
         age = AT_WORK if moving else SETTLED * store.spec.health_check_period_seconds
-        catalogue = await self._catalogue(ctx, store, age, deleting=subject.deleting_since is not None)
+        read = ctx.stores.catalogue if subject.deleting_since is not None else ctx.stores.ready
+        catalogue = await read(store, age)
         look = _Look(ctx, store, catalogue, subject, spec, job)
         observed = await look.observation()
         return await self._proved(look, observed)
-
-    async def _catalogue(self, ctx: Context, store: Store, age: float, *, deleting: bool) -> db.Catalogue:
-        """The catalogue, with the intents in it.
-
-        The very first reading of a database is made before the connection has told that there are intents, so it may
-        lack them; deciding without them would mean forgetting what is ours.
-        """
-        read = ctx.stores.catalogue if deleting else ctx.stores.ready
-        catalogue = await read(store, age)
-        complete = self._complete_since.get(store.database)
-        if catalogue.bookkeeping and not catalogue.intents and (complete is None or catalogue.now < complete):
-            ctx.stores.forget(store)
-            catalogue = await read(store, 0)
-            self._complete_since.setdefault(store.database, catalogue.now)
-        return catalogue
 
     async def _proved(self, look: _Look, o: Observation) -> Observation:
         """The observation with the canaries of the index and of a build that waits for the swap."""

@@ -194,6 +194,8 @@ def _waiting(backend: Backend) -> str | None:
     if backend.blocker is None or (backend.creates and not backend.phase.startswith(WAITING)):
         return None
     blocker = backend.blocker
+    if blocker.pid == 0:
+        return "Waiting for a prepared transaction; if it is not wanted: ROLLBACK PREPARED, see pg_prepared_xacts."
     age = f", open for {blocker.age_seconds} s" if blocker.age_seconds is not None else ""
     name = f" ({blocker.application})" if blocker.application else ""
     end = f"SELECT pg_terminate_backend({blocker.pid});"

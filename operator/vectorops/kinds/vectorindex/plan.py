@@ -13,6 +13,7 @@ from vectorops.kinds.vectorindex import deletion, halfdone, ongoing, target
 from vectorops.kinds.vectorindex.actions import (
     Claim,
     MarkFailed,
+    ReleaseClaim,
     StartBuild,
     Swap,
     TakeOver,
@@ -22,6 +23,7 @@ from vectorops.kinds.vectorindex.facts import (
     FINAL,
     Look,
     attempt,
+    builds,
     claim,
     claimed,
     differences,
@@ -37,6 +39,7 @@ from vectorops.kinds.vectorindex.halfdone import SHORT_PAUSE, STALLED_LOOK, goes
 from vectorops.kinds.vectorindex.naming import attempt_hash, definition, index_name, old_name
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import ManagementPolicy
+from vectorops.kinds.vectorindex.sql import drop_index_sql
 from vectorops.runtime.kind import Verdict
 
 SETTLED_LOOK = 30.0  # seconds: as often as a store is swept by default; the catalogue is shared, so it costs nothing
@@ -67,14 +70,15 @@ def foreign_carcass(look: Look) -> Verdict | None:
     index = look.observed.index
     if index is None or index.valid or claimed(look, index):
         return None
-    text = f'"{index.name}" is invalid and was not made by this object. Run: DROP INDEX CONCURRENTLY'
-    return target.stalled(look, Why.InvalidForeignIndex, f'{text} "{look.spec.schema_name}"."{index.name}".')
+    drop = drop_index_sql(look.spec.schema_name, index.name)
+    text = f'"{index.name}" is invalid and was not made by this object. Run: {drop}.'
+    return target.stalled(look, Why.InvalidForeignIndex, text)
 
 
 def claim_is_due(look: Look) -> Verdict | None:
     """Who manages the index is written down where every other object sees it."""
     o, held = look.observed, claim(look)
-    if look.spec.management_policy is ManagementPolicy.OBSERVE or o.table is None:
+    if o.table is None or look.spec.management_policy is ManagementPolicy.OBSERVE:
         return None
     oid = o.index.oid if o.index is not None else None
     if held is not None and held.table_oid == o.table.oid and (oid is None or held.build_oid == oid):
@@ -92,6 +96,13 @@ def dead_claim(look: Look) -> Verdict | None:
         return None
     action = TakeOver(dead.uid, index_name(look.spec), look.spec.run_token)
     return goes_on(look, Why.Adopting, f"The claim of {dead.owner}, which is gone, is taken over.", action)
+
+
+def claim_is_over(look: Look) -> Verdict | None:
+    """An object that only observes lets others manage."""
+    if look.spec.management_policy is not ManagementPolicy.OBSERVE or not look.observed.intents or builds(look):
+        return None
+    return goes_on(look, Why.Adopting, "managementPolicy Observe: the claim on the index is released.", ReleaseClaim())
 
 
 def one_manager(look: Look) -> Verdict | None:
@@ -227,9 +238,10 @@ CHECKS = (
     foreign_carcass,
     claim_is_due,
     one_manager,
-    looked_at_only,
     halfdone.work_failed,
     halfdone.leftovers,
+    claim_is_over,
+    looked_at_only,
     suspended,
     build_is_verified,
     attempt_failed,

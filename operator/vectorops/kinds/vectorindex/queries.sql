@@ -25,11 +25,11 @@ WHERE n.nspname = $1 AND c.relname = $2
 
 -- name: find_blocker
 -- Whom a backend of ours waits for, and for how long; asked only while it waits for a lock.
-SELECT b.pid, extract(epoch FROM clock_timestamp() - b.xact_start)::int AS age_seconds, b.application_name,
+SELECT blocking.pid, extract(epoch FROM clock_timestamp() - b.xact_start)::int AS age_seconds, b.application_name,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(l.waitstart))::int
                  FROM pg_locks l WHERE l.pid = $1 AND NOT l.granted), 0) AS waiting_seconds
-FROM unnest(pg_blocking_pids($1)) AS blocking(pid)
-JOIN pg_stat_activity b ON b.pid = blocking.pid
+FROM unnest(pg_blocking_pids($1)) AS blocking(pid)  -- 0: a prepared transaction, which no session owns
+LEFT JOIN pg_stat_activity b ON b.pid = blocking.pid
 ORDER BY b.xact_start LIMIT 1
 
 -- name: read_limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vectorops.clients.sql import qualified, quote_ident
 from vectorops.errors import Reason, Reasons
 from vectorops.kinds.vectorindex.facts import Look
 from vectorops.kinds.vectorindex.naming import TYPE, too_long
@@ -34,7 +35,7 @@ def spec_is_readable(look: Look) -> Verdict | None:
 def table_is_there(look: Look) -> Verdict | None:
     """The table exists and is one that can have an index built concurrently."""
     spec, table = look.spec, look.observed.table
-    where = f'"{spec.schema_name}"."{spec.table}"'
+    where = qualified(spec.schema_name, spec.table)
     if table is None:
         return stalled(look, Why.TableNotFound, f"There is no table {where}, or our role may not see its schema.")
     if table.kind == PARTITIONED:
@@ -47,7 +48,8 @@ def table_is_there(look: Look) -> Verdict | None:
 def column_is_a_vector(look: Look) -> Verdict | None:
     """The column exists, is of a type and of dimensions that can be indexed as wanted."""
     spec, column = look.spec, look.observed.column
-    where = f'"{spec.schema_name}"."{spec.table}"."{spec.column}"'
+    table = qualified(spec.schema_name, spec.table)
+    where = f"{table}.{quote_ident(spec.column)}"
     if column is None:
         return stalled(look, Why.ColumnNotFound, f"There is no column {where}.")
     if column.type not in TYPE.values():
@@ -55,9 +57,7 @@ def column_is_a_vector(look: Look) -> Verdict | None:
     if spec.storage is Storage.VECTOR and column.type == "halfvec":
         return stalled(look, Why.StorageUnsupported, f"{where} is of type halfvec: use storage HalfVec.")
     if column.dimensions is None:
-        statement = (
-            f'ALTER TABLE "{spec.schema_name}"."{spec.table}" ALTER COLUMN "{spec.column}" TYPE {column.type}(n)'
-        )
+        statement = f"ALTER TABLE {table} ALTER COLUMN {quote_ident(spec.column)} TYPE {column.type}(n)"
         return stalled(look, Why.DimensionsMissing, f"{where} has no dimensions. Run: {statement}.")
     most = MOST_DIMENSIONS[spec.storage]
     if column.dimensions > most:
@@ -85,11 +85,12 @@ def role_may_build(look: Look) -> Verdict | None:
     """Only an owner may create an index; the message is the statement an administrator should run."""
     table, spec = look.observed.table, look.spec
     if table is not None and not table.owned:
-        text = f'Our role is not an owner of "{spec.schema_name}"."{spec.table}".'
-        return stalled(look, Why.OwnerRightMissing, f'{text} Run: GRANT "{table.owner}" TO "{table.role}".')
+        text = f"Our role is not an owner of {qualified(spec.schema_name, spec.table)}."
+        grant = f"GRANT {quote_ident(table.owner)} TO {quote_ident(table.role)}"
+        return stalled(look, Why.OwnerRightMissing, f"{text} Run: {grant}.")
     if table is not None and not table.creates:
-        text = f'Our role may not create an index in schema "{spec.schema_name}".'
-        return stalled(
-            look, Why.OwnerRightMissing, f'{text} Run: GRANT CREATE ON SCHEMA "{spec.schema_name}" TO "{table.role}".'
-        )
+        schema = quote_ident(spec.schema_name)
+        text = f"Our role may not create an index in schema {schema}."
+        grant = f"GRANT CREATE ON SCHEMA {schema} TO {quote_ident(table.role)}"
+        return stalled(look, Why.OwnerRightMissing, f"{text} Run: {grant}.")
     return None
