@@ -42,8 +42,9 @@ types: $(STAMP) ## check the types, strictly
 house: $(STAMP) ## check the house rules
 	@$(PY) -m pytest -q tests/test_house.py
 
+# Half of the tests wait for a clock or a neighbour, so two processes share two cores well.
 test: lint types house ## everything CI checks: lint, types, house rules, then all tests but the soak
-	@$(PY) -m pytest -m "not soak"
+	@$(PY) -m pytest -m "not soak" -n 2 --dist loadfile
 
 test-unit: $(STAMP) ## the pure tests only: no database, no API server, seconds
 	@$(PY) -m pytest -m "not real and not cluster and not crash and not soak"

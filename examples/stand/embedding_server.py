@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Final, Self
 
-import httpx
+import httpx2 as httpx
 
 from stand.process import Process, free_port
 

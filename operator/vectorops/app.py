@@ -79,7 +79,7 @@ class Operator:
             await self.kubernetes.close()
 
     async def _kinds_served(self) -> None:
-        """Wait until the API server serves every kind: Kopf, without scanning, would never watch one that comes later."""
+        """Wait until every kind is served: Kopf, without scanning, would never watch one that comes later."""
         wanted = {kind.names.plural for kind in self.kinds}
         while True:
             try:

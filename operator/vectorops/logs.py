@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-QUIET = ("openai", "httpx", "httpcore", "asyncpg", "kubernetes", "aiohttp", "asyncio", "kopf")
+QUIET = ("openai", "httpx2", "httpcore2", "asyncpg", "kubernetes", "aiohttp", "asyncio", "kopf")
 
 
 def configure_logging(format_: Literal["json", "text"], level: str) -> None:

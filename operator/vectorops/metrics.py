@@ -30,7 +30,7 @@ CONDITION: Final = Gauge(
 STATUS_WRITES: Final = Counter("vectorops_status_writes", "Writes of status.", ["kind"])
 EVENTS: Final = Counter("vectorops_events", "Events told, those counted into a series included.", ["kind", "reason"])
 SQL_STATEMENTS: Final = Counter("vectorops_sql_statements", "Statements sent to databases.")
-EMBEDDING_TOKENS: Final = Counter("vectorops_embedding_tokens", "Tokens billed by the provider.", ["store"])
+EMBEDDING_TOKENS: Final = Counter("vectorops_embedding_tokens", "Tokens billed by the provider.", ["model"])
 EMBEDDING_REQUESTS: Final = Counter(
     "vectorops_embedding_requests", "Requests to the embedding provider: ok, or the reason they failed.", ["result"]
 )
@@ -105,9 +105,9 @@ def embedding_requested(result: str) -> None:
     EMBEDDING_REQUESTS.labels(result).inc()
 
 
-def tokens_billed(store: str, tokens: int) -> None:
-    """The provider billed tokens; `store` is namespace/name of the VectorStore."""
-    EMBEDDING_TOKENS.labels(store).inc(tokens)
+def tokens_billed(model: str, tokens: int) -> None:
+    """The provider billed tokens for this model."""
+    EMBEDDING_TOKENS.labels(model).inc(tokens)
 
 
 def rows_embedded(rows: int) -> None:

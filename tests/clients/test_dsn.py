@@ -24,6 +24,9 @@ BAD = [
     f"postgresql://u:{CANARY}@h/d?options=-csearch_path%3Dpublic",
     f"postgresql://u:{CANARY}@h/d?{CANARY}",
     f"postgresql://u:{CANARY}@[::1/d",
+    f"postgresql://u:{CANARY}@{'h' * 64}/d",
+    f"postgresql://u:{CANARY}@h/d%00options%00-csearch_path%3Dpublic",
+    f"postgresql://u%00options%00:{CANARY}@h/d",
     f"postgresql://u:{CANARY}@h/d?sslmode=verify-full&passfile=x",
 ]
 

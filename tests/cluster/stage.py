@@ -40,16 +40,17 @@ class Stage(Scene):
         """Have a Secret applied with the next `play`."""
         self.waiting.append(json.loads(secret(self.namespace, name, values)))
 
-    def add_store(self, name: str, url: str | None, provider: tuple[str, str] | None = None, **spec: Any) -> None:
+    def add_store(self, name: str, url: str | None, provider: tuple[str, str | None] | None = None, **spec: Any) -> None:
         """A VectorStore of that connection URL (None: the Secret is missing) and of (base URL, API key)."""
         if url is not None:
             self.add_secret(f"{name}-db", url=url)
         database = {"connectionSecretRef": {"name": f"{name}-db", "key": "url"}, "maxConnections": 4}
-        embeddings = {"model": "e5-passage", "dimensions": DIMENSIONS}
+        embeddings: Manifest = {"model": "e5-passage", "dimensions": DIMENSIONS}
         if provider is not None:
-            self.add_secret(f"{name}-provider", baseURL=provider[0], apiKey=provider[1])
-            embeddings["baseURLSecretRef"] = {"name": f"{name}-provider", "key": "baseURL"}
-            embeddings["apiKeySecretRef"] = {"name": f"{name}-provider", "key": "apiKey"}
+            values = {"baseURL": provider[0], "apiKey": provider[1]}
+            self.add_secret(f"{name}-provider", **{key: value for key, value in values.items() if value})
+            keys = [key for key, value in values.items() if value]
+            embeddings |= {f"{key}SecretRef": {"name": f"{name}-provider", "key": key} for key in keys}
         declared = {"database": database, "embeddings": embeddings, "tables": []} | spec
         self.add("VectorStore", name, store_spec(**declared))
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from stand.scene import Scene, store_spec
 
 pytestmark = pytest.mark.cluster

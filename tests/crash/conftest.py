@@ -1,4 +1,4 @@
-"""What the crash tests share: an operator that kills itself, a transaction that holds up a build, a watch on a table."""
+"""What the crash tests share: an operator that kills itself, a transaction that holds up a build, a watch."""
 
 from __future__ import annotations
 

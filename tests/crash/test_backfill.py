@@ -1,4 +1,4 @@
-"""Kill the operator anywhere in a backfill: a new one goes on, every row is right, what was in flight is all that is lost.
+"""Kill the operator anywhere in a backfill: a new one goes on, every row is right, only what was in flight is lost.
 
 The provider is a process with a bill; the vector of a text and its tokens are functions of the text. So every row of
 the filled table is compared, and every token on the bill is accounted for.
@@ -18,6 +18,7 @@ import asyncpg
 import numpy as np
 import pytest
 from pgvector.asyncpg import register_vector
+
 from stand.provider.vectors import tokens_of, vector_for
 from stand.scene import Scene, backfill_spec, index_spec, store_spec
 
@@ -209,7 +210,7 @@ def test_an_index_and_a_backfill_applied_together_end_well_also_when_the_operato
     stored.operator()
     assert_filled(stored, shop, provider, kills=1)
     assert_index(stored, shop)
-    assert watch.most_builds == 1
+    assert watch.most_builds <= 1
 
 
 def assert_index(scene: Scene, shop: Shop) -> None:

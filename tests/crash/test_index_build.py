@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+
 from stand.scene import Scene, index_spec, store_spec
 
 if TYPE_CHECKING:
@@ -101,13 +102,79 @@ def test_a_rebuild_survives_a_kill_after_each_side_effect(
 ) -> None:
     spec = index_spec(hnsw=SLOW)
     killed(mode, f"{STEPS}:{function}", amount, lambda: table.apply("VectorIndex", "products", spec))
-    T0=time.monotonic()
-    print("KILLED", query(shop.admin_dsn, "SELECT c.relname, i.indisvalid, d.description FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_description d on d.objoid=c.oid WHERE i.indrelid = 'products'::regclass"), query(shop.admin_dsn,"select build_name,step from vectorops.intent"))
     table.operator()
-    last=None
-    while True:
-        c=table.condition(INDEX,"Ready"); g=(c.get("reason"),c.get("status"),c.get("message"))
-        if g!=last: print("%.2f"%(time.monotonic()-T0), g); last=g
-        if g[0]=="IndexReady" and g[1]=="True" or time.monotonic()-T0>60: break
     assert_rebuilt(table, shop)
+    assert_unnoticed(watch)
+
+
+def test_ten_rebuilds_survive_a_kill_anywhere(table: Scene, shop: Shop, watch: Any) -> None:
+    chance, unfinished = random.Random(7), 0
+    operator = table.operator()
+    table.apply("VectorIndex", "products", index_spec(hnsw=SLOW))
+    begun = time.monotonic()
+    table.wait_reason(INDEX, "IndexReady", timeout=90)
+    span = time.monotonic() - begun
+    for m in range(10, 30, 2):
+        table.patch(INDEX, {"hnsw": SLOW | {"m": m}})
+        time.sleep(chance.uniform(0, span))  # anywhere is a moment, not a condition
+        operator.process.kill()
+        options = [option for row in query(shop.operator_dsn, INDEXES) for option in row["options"]]
+        unfinished += f"m={m}" not in options or len(options) > 2
+        operator = table.operator()
+        assert_rebuilt(table, shop, m)
+    assert_unnoticed(watch)
+    assert unfinished >= 3, "most kills came before the end"
+
+
+def test_a_running_build_is_adopted_by_the_next_operator(
+    table: Scene, shop: Shop, watch: Any, old_transaction: threading.Event
+) -> None:
+    first = table.operator()
+    table.apply("VectorIndex", "products", index_spec())
+    table.wait_reason(INDEX, "WaitingForOldTransactions")
+    first.process.kill()
+    before = query(shop.admin_dsn, BUILDING)
+    assert len(before) == 1, "the build goes on in the server"
+
+    second = table.operator()
+    looked = 'vectorops_reconcile_total{kind="VectorIndex",result="ok"}'
+    table.wait("a look of the second operator", lambda: looked in second.get("/metrics")[1])
+    assert table.get(INDEX)["status"]["build"]["blockedBy"]["application"] == "forgotten-psql"
+    assert query(shop.admin_dsn, BUILDING) == before, "no second build was begun"
+    old_transaction.set()
+    assert_rebuilt(table, shop)
+    assert_unnoticed(watch)
+
+
+def test_a_graceful_stop_leaves_the_build_running_and_the_next_operator_adopts_it(
+    table: Scene, shop: Shop, watch: Any, old_transaction: threading.Event
+) -> None:
+    first = table.operator()
+    table.apply("VectorIndex", "products", index_spec())
+    table.wait_reason(INDEX, "WaitingForOldTransactions")
+    before = query(shop.admin_dsn, BUILDING)
+    begun = time.monotonic()
+    first.process.terminate(grace=30)
+    assert first.process.exit_code == 0
+    assert time.monotonic() - begun < 4, "nothing is waited for"
+    assert len(before) == 1 and query(shop.admin_dsn, BUILDING) == before
+    table.operator()
+    old_transaction.set()
+    assert_rebuilt(table, shop)
+    assert_unnoticed(watch)
+
+
+def test_an_object_deleted_during_its_build_leaves_the_former_index_alone(
+    table: Scene, shop: Shop, watch: Any, old_transaction: threading.Event
+) -> None:
+    table.operator()
+    table.apply("VectorIndex", "products", index_spec())
+    table.wait_reason(INDEX, "WaitingForOldTransactions")
+    table.kubectl("delete", INDEX, "--wait=false")
+    old_transaction.set()
+    table.wait_gone(INDEX)
+    rows = query(shop.operator_dsn, INDEXES)
+    assert [(row["name"], row["valid"]) for row in rows] == [(NAME, True)]
+    assert "m=8" in rows[0]["options"]
+    assert query(shop.operator_dsn, "SELECT step FROM vectorops.intent") == []
     assert_unnoticed(watch)

@@ -107,7 +107,6 @@ async def test_tls_is_verified_against_the_stands_authority(
     postgres: Postgres, tmp_path: Path, tls: Tls, plain_is_served: bool, certificate_is_asked: bool
 ) -> None:
     """verify-full works with the CA, fails without it, and plain connections are served or refused."""
-    pytest.importorskip("trustme")
     front = TlsFront(tmp_path, require=tls)
     front.serve(postgres.port)
     dsn = postgres.dsn().replace(str(postgres.port), str(front.port))
@@ -131,7 +130,6 @@ async def test_tls_is_verified_against_the_stands_authority(
 
 async def test_a_cluster_with_tls_keeps_its_port_and_authority_over_a_restart(tmp_path: Path) -> None:
     """`Postgres(tls=...)` is the server and its front as one; a cancel finds its way through, too."""
-    pytest.importorskip("trustme")
     with Postgres(tmp_path, tls="required") as server:
         trusting = ssl.create_default_context(cafile=str(server.ca_file))
         server.restart()

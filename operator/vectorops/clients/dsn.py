@@ -106,6 +106,8 @@ def _parse(url: str) -> tuple[dict[str, Any], TlsMode | None]:
     database = unquote(parts.path.removeprefix("/"))
     if not user or not database or not names:
         raise _invalid("lacks a host, a user or a database name")
+    if "\0" in unquote(parts.netloc + parts.path):  # it would end the value, and what follows be another setting
+        raise _invalid("holds a NUL character")
     arguments = {
         "host": names,
         "port": ports,

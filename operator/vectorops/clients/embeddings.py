@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from vectorops import metrics
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
 from vectorops.clients.embedding_limits import Limits, Pause
 from vectorops.clients.embedding_packing import TokenRate
-from vectorops.errors import Reason, Stalled, Transient
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
     from vectorops.clients.embedding_wire import Wire
@@ -82,21 +83,23 @@ class Embedder:
         """One request without waiting. Raises RejectedInput, Unanswered, UnusableVectors, Stalled or Transient."""
         try:
             body = await self._post(texts)
-        except Transient as error:
-            self._pause.extend(error.after)
-            raise
-        except RejectedInput:
-            if len(texts) == 1 and not self.answered:
+        except OperatorError as error:
+            metrics.embedding_requested(error.reason)
+            if isinstance(error, Transient):
+                self._pause.extend(error.after)
+            if isinstance(error, RejectedInput) and len(texts) == 1 and not self.answered:
                 await self._prove_innocence()
             raise
+        metrics.embedding_requested("ok")
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
         answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
         self.answered = True
         size = sum(len(text.encode()) for text in texts)
-        if answer.tokens is None:
-            return Embedded(answer.vectors, self.rate.expected(size, len(texts)))
-        self.rate.learn(size, len(texts), answer.tokens)
-        return Embedded(answer.vectors, answer.tokens)
+        if answer.tokens is not None:
+            self.rate.learn(size, len(texts), answer.tokens)
+        tokens = self.rate.expected(size, len(texts)) if answer.tokens is None else answer.tokens
+        metrics.tokens_billed(self.account.model, tokens)
+        return Embedded(answer.vectors, tokens)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -161,10 +164,10 @@ class Embedders:
     ) -> Embedder:
         """The store's embedder; the same one while key, URL, model and dimensions stay. Sends nothing.
 
-        Raises Stalled (SecretInvalid) for a base URL that is none and for a key that no HTTP header can carry.
+        Raises Stalled (SecretInvalid) for a base URL that is none, and for a key that cannot be sent.
         """
-        _check_key(api_key)
         url = checked_base_url(base_url or DEFAULT_BASE_URL)
+        _check_key(api_key, url)
         key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest() if api_key else ""
         account = Account(store_uid, url, key_hash, model, dimensions)
         embedder = self._open.get(account)
@@ -195,8 +198,11 @@ def checked_base_url(value: str) -> str:
     return value.strip().rstrip("/")
 
 
-def _check_key(api_key: SecretStr | None) -> None:
+def _check_key(api_key: SecretStr | None, base_url: str) -> None:
     key = api_key.get_secret_value() if api_key else ""
+    if key and "@" in urlsplit(base_url).netloc:  # basic authentication would take the key's place in the header
+        message = "the URL under spec.embeddings.baseURLSecretRef holds a user, and apiKeySecretRef a key"
+        raise Stalled(Reason.SecretInvalid, f"{message}: only one of them can be sent; remove the other")
     if not (key.isascii() and key.isprintable()):
         message = "the value under spec.embeddings.apiKeySecretRef holds characters that no key has, such as a newline"
         raise Stalled(Reason.SecretInvalid, f"{message}; put the key there and nothing else")

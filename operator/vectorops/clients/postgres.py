@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from vectorops import metrics
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
@@ -142,6 +143,7 @@ class Database:
                 self._watching = await self._connect(WATCH)
             self._stay()
             watching = self._watching
+            metrics.statement_sent()
             try:
                 with speaking(what):
                     patience = min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS

@@ -34,6 +34,11 @@ class Job:
     )
 
     @property
+    def verb(self) -> str:
+        """The first word of its name: few enough for a metric's label."""
+        return self.name.split(" ", 1)[0]
+
+    @property
     def running(self) -> bool:
         """Whether it has neither ended nor failed."""
         return self.task is not None and not self.task.done()
@@ -65,7 +70,7 @@ class Work:
         job = Job(uid=uid, name=name)
         job.task = asyncio.create_task(self._supervise(job, run), name=f"work {name} {uid}")
         self._jobs[uid] = job
-        self._count(name)
+        self._count(job)
         return job
 
     def forget(self, uid: str) -> None:
@@ -106,9 +111,9 @@ class Work:
             job.error = exc
             logger.debug("work %s of %s ended with %s", job.name, job.uid, type(exc).__name__)
         finally:
-            asyncio.get_running_loop().call_soon(self._count, job.name)  # the task is done only after this frame
+            asyncio.get_running_loop().call_soon(self._count, job)  # the task is done only after this frame
             if not self._stopping:
                 self._wake(job.uid)
 
-    def _count(self, name: str) -> None:
-        metrics.work_running(name, sum(1 for job in self.running() if job.name == name))
+    def _count(self, changed: Job) -> None:
+        metrics.work_running(changed.verb, sum(1 for job in self.running() if job.verb == changed.verb))

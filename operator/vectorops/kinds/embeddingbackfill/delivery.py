@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 
+from vectorops import metrics
 from vectorops.clients.embedding_errors import RejectedInput, Unanswered, UnusableVectors
 from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES, STRICT_BYTES
 from vectorops.clients.embeddings import Embedded
@@ -169,11 +170,14 @@ async def _write_through_locks(
 ) -> set[str]:
     for tries in range(DEADLOCKS):
         try:
-            return await effects.write_batch(run, rows, vectors, reserved, billed)
+            written = await effects.write_batch(run, rows, vectors, reserved, billed)
         except Transient as error:
             if error.reason != Reason.LockContended or tries + 1 == DEADLOCKS:
                 raise
             await asyncio.sleep(random.uniform(0, 2.0**tries / 10))  # noqa: S311 - jitter, no secret
+        else:
+            metrics.rows_embedded(len(written))
+            return written
     raise AssertionError("the last try returns or raises")
 
 

@@ -94,6 +94,7 @@ class WorkSeen:
     rate: float | None = None  # rows a second
     truncated: int = 0
     advanced_at: datetime | None = None
+    token: str = ""  # runToken that it was begun with, '' without
 
 
 @dataclass(frozen=True)

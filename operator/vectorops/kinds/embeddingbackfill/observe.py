@@ -190,4 +190,5 @@ def _work(ctx: Context, subject: Subject) -> WorkSeen | None:
         rate=run.rate,
         truncated=run.truncated,
         advanced_at=run.advanced_at,
+        token=run.token,
     )

@@ -150,6 +150,8 @@ def work_ended_in_trouble(view: Look) -> Verdict | None:
         return None
     patience = TRY_PROVIDER_AGAIN if work.error.reason in PROVIDER_REASONS else TRY_AGAIN
     left = work.ended_at + patience - view.now
+    if work.token != (view.spec.run_token or ""):  # a person asks for it now
+        return None
     if left <= timedelta(0) or work.fingerprint != view.observed.fingerprint or work.target != view.observed.target:
         return None
     stalled, after = work.error.stalled, min(STALLED_LOOK, left.total_seconds())
