@@ -104,9 +104,10 @@ def backfill(story: Story) -> None:
     story.note("coverage before", "Critical")
     began = time.monotonic()
     story.apply("embeddingbackfill.yaml", "vectorindex.yaml")
-    story.watch("the backfill", lambda: story.status("vfill/products", "Complete") == "True", 600)
+    story.watch("the backfill", lambda: story.status("vfill/products-missing", "Complete") == "True", 600)
     took = time.monotonic() - began
-    done, cost = story.field("vfill/products", ".status.rows.done"), story.field("vfill/products", ".status.cost.usd")
+    done = story.field("vfill/products-missing", ".status.rows.done")
+    cost = story.field("vfill/products-missing", ".status.cost.usd")
     story.note("embedded", f"{done} products in {took:.0f} s, {cost} USD at the store's price")
     story.watch("coverage", lambda: story.reason("vst/shop", "CoverageHealthy") == "Healthy", 60)
     story.note("coverage after", "Healthy")

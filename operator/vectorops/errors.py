@@ -14,6 +14,7 @@ Library errors are turned into these in `clients/`, one table a neighbour, and g
 
 from __future__ import annotations
 
+import traceback
 from enum import StrEnum
 from typing import Self
 
@@ -117,3 +118,8 @@ class Transient(OperatorError):
     def __init__(self, reason: str, message: str, after: float = 0.0) -> None:
         super().__init__(reason, message)
         self.after = after
+
+
+def frames(error: BaseException) -> str:
+    """An unforeseen exception for the log: its type and where it came from, never its text, which may hold a secret."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"

@@ -244,6 +244,22 @@ async def test_an_error_has_a_bound_and_a_compressed_answer_is_refused() -> None
         await Scripted((200, {"content-encoding": "gzip"}, b"x")).ask("x")
 
 
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        (f"{KEY}\n", "https://h/v1"),
+        (f"{KEY}\nX-Other: 1", "https://h/v1"),
+        (f"{KEY}\x01", "https://h/v1"),
+        (f"{KEY}é", "https://h/v1"),
+        (KEY, "https://user:pass@h/v1"),
+    ],
+)
+def test_a_key_that_cannot_be_sent_is_refused_without_echoing_it(key: str, url: str) -> None:
+    with pytest.raises(Stalled, match="SecretInvalid") as caught:
+        Embedders().open("u", api_key=SecretStr(key), model="m", dimensions=2, base_url=url)
+    assert KEY not in str(caught.value) and "pass" not in str(caught.value)
+
+
 def test_embedders_are_shared_by_account_and_follow_the_stores_limits() -> None:
     embedders = Embedders()
 

@@ -40,7 +40,9 @@ class Stage(Scene):
         """Have a Secret applied with the next `play`."""
         self.waiting.append(json.loads(secret(self.namespace, name, values)))
 
-    def add_store(self, name: str, url: str | None, provider: tuple[str, str | None] | None = None, **spec: Any) -> None:
+    def add_store(
+        self, name: str, url: str | None, provider: tuple[str, str | None] | None = None, **spec: Any
+    ) -> None:
         """A VectorStore of that connection URL (None: the Secret is missing) and of (base URL, API key)."""
         if url is not None:
             self.add_secret(f"{name}-db", url=url)

@@ -136,6 +136,7 @@ def test_of_all_kills_at_one_backfill_only_those_between_the_request_and_the_wri
     provider.control(poison=[row["text"] for row in query(shop, TEXTS) if row["id"] == bad])
     kill_after("release_spend", 1)
     kill_after("record_failure", 1)
+    assert [row["row_key"] for row in query(shop, "SELECT row_key FROM vectorops.failure")] == [str(bad)]
     query(shop, MEND, bad)
 
     stored.operator()

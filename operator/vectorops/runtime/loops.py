@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from vectorops import metrics
+from vectorops.errors import frames
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Kind
@@ -46,7 +47,7 @@ class ObjectLoop:
                 async with self._loops.passes:
                     delay = await self._pass()
             except Exception as error:  # one_pass turns errors into conditions; what comes here is a bug of the runtime
-                logger.exception("%s: the pass itself failed", self.tracked.ref)
+                logger.error("%s: the pass itself failed: %s", self.tracked.ref, frames(error))
                 metrics.failed(self.tracked.kind.names.kind, type(error).__name__)
                 delay = BACKOFF_CAP / 10
             try:
@@ -97,7 +98,7 @@ class Loops:
             tracked = Tracked.begin(kind, body, self._recorder, self._period)
             self._loops[uid] = ObjectLoop(self, tracked)
             metrics.objects(kind.names.kind, self._count(kind))
-        elif loop.tracked.absorb(body):
+        elif loop.tracked.offer(body):
             loop.wake()
         else:
             return

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from vectorops import metrics
-from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
+from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting, frames
 from vectorops.runtime import conditions
 from vectorops.runtime.context import Context
 from vectorops.runtime.deletion import may_let_go, seconds_left
@@ -46,6 +45,7 @@ class Seen:
 async def one_pass(ctx: Context, tracked: Tracked) -> float:
     """One level-triggered pass. Returns seconds until the next, unless a wake comes first."""
     started = time.perf_counter()
+    tracked.take()
     seen = await look(ctx, tracked)
     seen, acted = await touch(ctx, tracked, seen)
     tracked.acts_in_a_row = tracked.acts_in_a_row + 1 if acted else 0
@@ -134,8 +134,7 @@ def sleep_for(tracked: Tracked, seen: Seen, acted: bool, deletion_seconds: float
     if acted:
         tracked.failures = 0
         return 0.0
-    failing = isinstance(seen.verdict, Failing)
-    tracked.failures = tracked.failures + 1 if failing and not seen.verdict.stalled else 0
+    tracked.failures = tracked.failures + 1 if isinstance(seen.verdict, Failing) and seen.verdict.backs_off else 0
     wanted = max(seen.verdict.look_again, backoff(tracked.failures) if tracked.failures else LEAST_SLEEP)
     return min(wanted, max(deletion_seconds, LEAST_SLEEP)) if tracked.subject.has_finalizer else wanted
 
@@ -148,13 +147,18 @@ def backoff(failures: int) -> float:
 
 @dataclass(frozen=True)
 class Failing(Verdict):
-    """A verdict that stands for an error, so that the loop backs off."""
+    """A verdict that stands for an error."""
+
+    backs_off: bool = False  # trying again is the remedy, so ever more slowly
 
 
 def _failing(error: OperatorError) -> Failing:
     told = conditions.from_error(error)
     after = error.after if isinstance(error, Waiting | Transient) else STALLED_LOOK
-    return Failing(told.reason, told.message, told.ready, told.reconciling, told.stalled, look_again=after)
+    return Failing(
+        told.reason, told.message, told.ready, told.reconciling, told.stalled, look_again=after,
+        backs_off=isinstance(error, Transient),
+    )  # fmt: skip
 
 
 def _unseen(tracked: Tracked, error: OperatorError) -> Seen:
@@ -170,9 +174,7 @@ def _failed(tracked: Tracked, seen: Seen, error: OperatorError) -> Seen:
 
 
 def _bug(tracked: Tracked, error: Exception) -> OperatorError:
-    # Type and frames only: the text of an unforeseen exception may hold a row's text or a secret.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s: unforeseen %s\n%s", tracked.ref, type(error).__name__, frames)
+    logger.error("%s: unforeseen %s", tracked.ref, frames(error))
     return Transient(
         Reason.InternalError, f"unforeseen {type(error).__name__}; please report it with the operator's log"
     )

@@ -43,12 +43,14 @@ class Tracked:
     acts_in_a_row: int = 0
     pending_events: tuple[Event, ...] = ()
     gone: bool = False
+    offered: dict[str, Any] | None = None
 
     @classmethod
     def begin(cls, kind: Kind[Any, Any, Any], body: dict[str, Any], recorder: Recorder, period: timedelta) -> Tracked:
         """Follow an object from the first sight of its body."""
         tracked = cls(kind, subject_of(kind, body), {}, recorder, period, written=dict(body.get("status") or {}))
-        tracked.absorb(body)
+        tracked.offer(body)
+        tracked.take()
         return tracked
 
     @property
@@ -56,18 +58,27 @@ class Tracked:
         """`VectorIndex shop/products` for logs."""
         return f"{self.kind.names.kind} {self.subject.namespace}/{self.subject.name}"
 
-    def absorb(self, body: dict[str, Any]) -> bool:
-        """Take over a newer body. True when something turned that a pass must see; our own status writes do not."""
-        meta = body["metadata"]
-        version = str(meta.get("resourceVersion", ""))
-        if older(version, self.resource_version):
+    @property
+    def delivered(self) -> int:
+        """The generation that the watch delivered last, taken over or not."""
+        return int(self.offered["metadata"].get("generation", 0)) if self.offered else self.subject.generation
+
+    def offer(self, body: dict[str, Any]) -> bool:
+        """Put a body ready for the next pass. True when something turned that it must see; our own writes do not."""
+        if older(_version(body), self.resource_version):
             return False
-        former = (self.subject, self.raw_spec)
-        self.resource_version = version
-        self.finalizers = list(meta.get("finalizers") or [])
+        self.offered = body
+        return (subject_of(self.kind, body), body.get("spec") or {}) != (self.subject, self.raw_spec)
+
+    def take(self) -> None:
+        """Take over what was offered, at the beginning of a pass: its status speaks of what it began with."""
+        body, self.offered = self.offered, None
+        if body is None or older(_version(body), self.resource_version):
+            return
+        self.resource_version = _version(body)
+        self.finalizers = list(body["metadata"].get("finalizers") or [])
         self.subject = subject_of(self.kind, body)
         self.raw_spec = body.get("spec") or {}
-        return former != (self.subject, self.raw_spec)
 
     async def set_finalizer(self, ctx: Context, *, present: bool) -> None:
         """Add or take away our finalizer, leaving those of others; a conflict is a fresh look at the object."""
@@ -86,7 +97,7 @@ class Tracked:
             return
         self.finalizers = wanted
         self.subject = replace(s, has_finalizer=present)
-        self.resource_version = str(body["metadata"].get("resourceVersion", self.resource_version))
+        self.resource_version = _version(body)
 
     async def write_status(self, ctx: Context, stated: Iterable[Condition], figures: BaseModel | None) -> None:
         """Write the status if it is worth it, and tell what turned by an event."""
@@ -100,7 +111,7 @@ class Tracked:
             metrics.status_written(self.kind.names.kind)
             self.gone = body is None
             self.written, self.written_at = status, now
-            metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])
+        metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])
         for event in events:
             await self.recorder.record(ctx, s, event)
 
@@ -132,6 +143,10 @@ def subject_of(kind: Kind[Any, Any, Any], body: dict[str, Any]) -> Subject:
         has_finalizer=FINALIZER in (meta.get("finalizers") or []),
         annotations={k: v for k, v in (meta.get("annotations") or {}).items() if k.startswith(ANNOTATIONS)},
     )
+
+
+def _version(body: dict[str, Any]) -> str:
+    return str(body["metadata"].get("resourceVersion", ""))
 
 
 def older(version: str, known: str) -> bool:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from vectorops.errors import OperatorError, Stalled
+from vectorops.errors import OperatorError, Stalled, frames
 from vectorops.runtime.api import in_each
 from vectorops.runtime.health import Health
 from vectorops.runtime.kind import Kind
@@ -54,8 +54,8 @@ class Watchdog:
                 self._refused(error)
             except OperatorError as error:
                 logger.warning("the watchdog could not list: %s", error.reason)
-            except Exception:  # a watchdog that dies of a surprise would be the silence that it is there to notice
-                logger.exception("the watchdog's look failed")
+            except Exception as error:  # a watchdog that dies of a surprise would be the silence it is there to notice
+                logger.error("the watchdog's look failed: %s", frames(error))
             await asyncio.sleep(self._period if self._health.not_ready is None else FIRST)
 
     async def look(self) -> None:
@@ -75,7 +75,7 @@ class Watchdog:
         self._owed = owed
 
     async def _undelivered(self) -> set[tuple[str, int]]:
-        delivered = {tracked.subject.uid: tracked.subject.generation for tracked in self._loops}
+        delivered = {tracked.subject.uid: tracked.delivered for tracked in self._loops}
         owed: set[tuple[str, int]] = set()
         for kind in self._kinds:
             for namespace in in_each(self._namespaces):

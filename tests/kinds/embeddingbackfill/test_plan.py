@@ -152,6 +152,14 @@ def test_a_new_key_is_tried_without_waiting() -> None:
     assert isinstance(decide(view(replace(SOUND, work=work))).action, Begin)
 
 
+def test_a_new_run_token_is_tried_without_waiting() -> None:
+    error = Trouble("InvalidAnswer", "no JSON", stalled=True)
+    work = replace(WORK, running=False, error=error, ended_at=NOW)
+    assert decide(view(replace(SOUND, work=work))).action is None
+    assert isinstance(decide(view(replace(SOUND, work=work), runToken="again")).action, Begin)
+    assert decide(view(replace(SOUND, work=replace(work, token="again")), runToken="again")).action is None
+
+
 def test_an_index_build_goes_first_and_is_not_disturbed_by_counting() -> None:
     verdict = decide(view(replace(SOUND, build="building index", counts=None)))
     assert (verdict.reason, verdict.action) == (Reason.WaitingForIndexBuild, None)

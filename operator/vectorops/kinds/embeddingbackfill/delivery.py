@@ -35,12 +35,14 @@ DEADLOCKS = 5  # writes of one answer that met another session's locks; the answ
 async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
     """Embed and write these rows; returns when each is written, recorded, or left because the run halts."""
     waiting = deque([Batch(rows)])
-    while waiting and not run.halted:
-        batch = waiting.popleft()
-        try:
-            waiting.extendleft(reversed(await attempt(run, batch)))
-        except Halted:
-            return
+    run.delivering += 1
+    try:
+        while waiting and not run.halted:
+            waiting.extendleft(reversed(await attempt(run, waiting.popleft())))
+    except Halted:
+        return
+    finally:
+        run.delivering -= 1
 
 
 async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
@@ -151,7 +153,7 @@ async def unanswered(run: Run, batch: Batch, error: Transient, reserved: int) ->
         await effects.release_spend(run, reserved)
     elif error.reason == Reason.InvalidAnswer:
         run.nonsense += 1
-        if run.nonsense >= NONSENSE * run.concurrency:
+        if run.nonsense >= NONSENSE * run.delivering:
             message = f"{error.message}, {run.nonsense} times in a row. {Reason.InvalidAnswer.next_step}"
             raise Stalled(error.reason, message)
     if tried and batch.tries + 1 >= PATIENCE and len(batch.unique) > LEAST_HALVED:

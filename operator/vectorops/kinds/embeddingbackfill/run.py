@@ -61,6 +61,7 @@ class Run:
     truncated: int = 0
     in_flight: int = 0  # rows handed out and not settled
     sent: int = 0  # requests sent and not settled
+    delivering: int = 0  # batches being delivered, those that wait to be sent again included
     slack: int = 0  # tokens that requests in flight can cost beyond what was reserved for them
     nonsense: int = 0  # answers in a row that could not be used
     discarded: int = 0  # answers in a row of which the table took no row

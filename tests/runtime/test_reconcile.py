@@ -1,0 +1,191 @@
+"""A pass turns whatever happens into a verdict and a sleep; nothing escapes it, and no text of a surprise is told."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from vectorops.errors import OperatorError, Reason, Reasons, Stalled, Transient, Waiting
+from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
+from vectorops.runtime.context import Context
+from vectorops.runtime.events import Recorder
+from vectorops.runtime.kind import Action, Family, Kind, Names, Verdict, View
+from vectorops.runtime.reconcile import BACKOFF_CAP, STALLED_LOOK, Seen, backoff, look, sleep_for
+from vectorops.runtime.tracked import FINALIZER, Tracked, older, turn
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+CANARY = "hunter2-and-a-row"
+
+
+class Words(ApiModel):
+    """A spec."""
+
+    words: ShortText = Field(description="Some.")
+
+
+class Why(Reasons):
+    """Reasons."""
+
+    Fine = "Fine", "Nothing."
+
+
+@dataclass
+class Clock:
+    """As much of a context as looking needs."""
+
+    def clock(self) -> datetime:
+        return NOON
+
+
+def kind(observe: Any) -> Kind[Any, Any, Any]:
+    async def act(*_: Any) -> Any:
+        raise AssertionError("looking does not act")
+
+    return Kind(
+        names=Names("Word", "words", "word", "wrd"),
+        family=Family.STANDING,
+        room=__name__,
+        spec=Words,
+        status=CommonStatus,
+        reasons=Why,
+        columns=(),
+        observe=observe,
+        checks=(lambda view: Verdict(Why.Fine, "", ready="True", look_again=30.0),),
+        act=act,
+        figures=lambda view: CommonStatus(),
+    )
+
+
+def body(generation: int = 1, version: str = "10", **changes: Any) -> dict[str, Any]:
+    meta = {
+        "namespace": "shop", "name": "a", "uid": "u", "generation": generation, "resourceVersion": version,
+        "creationTimestamp": "2026-01-01T10:00:00Z",
+    }  # fmt: skip
+    return {"metadata": meta | changes, "spec": {"words": f"of generation {generation}"}}
+
+
+def tracked(observe: Any = None, **changes: Any) -> Tracked:
+    return Tracked.begin(kind(observe), body(**changes), Recorder(), timedelta(seconds=5))
+
+
+async def seen_after(error: Exception, **changes: Any) -> Seen:
+    async def observe(*_: Any) -> Any:
+        raise error
+
+    return await look(cast("Context", Clock()), tracked(observe, **changes))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "stalled", "after"),
+    [
+        (Stalled(Reason.SecretNotFound, "create it"), "SecretNotFound", True, STALLED_LOOK),
+        (Waiting(Reason.LockHeld, "wait", after=3.0), "LockHeld", False, 3.0),
+        (Transient(Reason.RateLimited, "later", after=20.0), "RateLimited", False, 20.0),
+        (KeyError(CANARY), "InternalError", False, 0.0),
+    ],
+)
+async def test_every_error_of_looking_is_a_verdict(error: Exception, reason: str, stalled: bool, after: float) -> None:
+    seen = await seen_after(error)
+    assert (seen.verdict.reason, seen.verdict.stalled, seen.verdict.look_again) == (reason, stalled, after)
+    assert seen.verdict.ready != "True"
+    assert seen.own is None
+
+
+async def test_the_text_of_a_surprise_is_told_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        seen = await seen_after(ValueError(CANARY))
+    assert CANARY not in seen.verdict.message
+    assert CANARY not in caplog.text
+    assert "raise error" in caplog.text, "but where it came from is"
+
+
+async def test_a_spec_that_cannot_be_read_names_the_field() -> None:
+    following = tracked()
+    following.raw_spec = {"words": ["no", "text"]}
+    seen = await look(cast("Context", Clock()), following)
+    assert seen.verdict.reason == Reason.InvalidSpec
+    assert "words" in seen.verdict.message
+
+
+async def test_an_object_that_cannot_be_seen_keeps_its_finalizer() -> None:
+    error = Transient(Reason.DatabaseUnavailable, "down")
+    assert (await seen_after(error, finalizers=[FINALIZER])).holds
+    assert not (await seen_after(error)).holds
+
+
+def sleeping(error: OperatorError | None, failures: int = 0, acted: bool = False) -> float:
+    import asyncio
+
+    following = tracked()
+    following.failures = failures
+    verdict = Verdict(Why.Fine, "", ready="True", look_again=30.0)
+    seen = asyncio.run(seen_after(error)) if error else Seen(verdict, own=())
+    return sleep_for(following, seen, acted, float("inf"))
+
+
+def test_a_loop_sleeps_as_asked_and_goes_on_at_once_after_an_act() -> None:
+    assert sleeping(None) == 30.0
+    assert sleeping(None, acted=True) == 0.0
+    assert sleeping(Stalled(Reason.SecretNotFound, "create it")) == STALLED_LOOK
+    assert sleeping(Waiting(Reason.LockHeld, "wait", after=3.0), failures=9) == 3.0, "waiting is no failure"
+    assert sleeping(Transient(Reason.RateLimited, "later", after=20.0)) >= 20.0, "Retry-After is a floor"
+
+
+@given(st.integers(1, 10_000))
+def test_back_off_grows_is_jittered_and_capped(failures: int) -> None:
+    ceiling = min(BACKOFF_CAP, 2.0 ** min(failures, 16))
+    assert ceiling / 10 <= backoff(failures) <= ceiling
+
+
+def test_a_pass_speaks_of_the_generation_it_began_with() -> None:
+    following = tracked(generation=1, version="10")
+    assert following.offer(body(generation=2, version="11"))
+    assert following.subject.generation == 1, "until the next pass begins"
+    assert following.delivered == 2
+    following.take()
+    assert (following.subject.generation, following.raw_spec["words"]) == (2, "of generation 2")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "later", "wakes"),
+    [
+        ("our own status write", body(version="11"), False),
+        ("labels and annotations of others", body(version="11", labels={"a": "b"}, annotations={"x/y": "z"}), False),
+        ("somebody else's finalizer", body(version="11", finalizers=["x/y"]), False),
+        ("a late echo of an older version", body(generation=2, version="9"), False),
+        ("a new generation", body(generation=2, version="11"), True),
+        ("an annotation of ours", body(version="11", annotations={"vectorops.dev/abandon": "true"}), True),
+        ("a deletion", body(version="11", deletionTimestamp="2026-01-01T12:00:00Z"), True),
+    ],
+)
+def test_only_what_a_decision_may_use_wakes_an_object(sentence: str, later: dict[str, Any], wakes: bool) -> None:
+    assert tracked(version="10").offer(later) is wakes, sentence
+
+
+def test_resource_versions_are_compared_as_numbers_where_they_are_numbers() -> None:
+    assert older("9", "10")
+    assert not older("10", "9")
+    assert not older("abc", "10")
+
+
+def test_an_event_is_told_when_the_reason_of_ready_turns_and_only_then() -> None:
+    def status(reason: str, message: str) -> dict[str, Any]:
+        return {"conditions": [{"type": "Ready", "status": "False", "reason": reason, "message": message}]}
+
+    assert [e.reason for e in turn({}, status("Building", "3 %"))] == ["Building"]
+    assert turn(status("Building", "3 %"), status("Building", "9 %")) == ()
+    assert [e.reason for e in turn(status("Building", "9 %"), status("Fine", ""))] == ["Fine"]
+
+
+def test_a_view_shows_nothing_that_can_be_called_to_touch_the_world() -> None:
+    view = View(tracked().subject, Words(words="a"), object(), CommonStatus(), NOON)
+    assert isinstance(view.now, datetime)
+    assert not any(callable(value) for value in vars(view).values())
+    assert not Action.leaves
