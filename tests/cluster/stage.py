@@ -22,6 +22,7 @@ from stand.scene import API_VERSION, Manifest, Scene, store_spec
 from stand.world import secret
 
 DIMENSIONS = 384
+SHORT = {"VectorStore": "vst", "VectorIndex": "vidx", "EmbeddingBackfill": "vfill"}
 
 
 class Stage(Scene):
@@ -70,6 +71,15 @@ class Stage(Scene):
         items, self.waiting = self.waiting, []
         listing = {"apiVersion": "v1", "kind": "List", "items": items}
         self.kubectl("apply", "-f", "-", input=json.dumps(listing))
+
+    def conditions(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Status and reason of every condition of every object of ours, by (`vst/name`, type)."""
+        items = json.loads(self.kubectl("get", "vst,vidx,vfill", "-ojson"))["items"]
+        return {
+            (f"{SHORT[body['kind']]}/{body['metadata']['name']}", c["type"]): (c["status"], c["reason"])
+            for body in items
+            for c in body.get("status", {}).get("conditions", [])
+        }
 
     def ready(self, resource: str, timeout: float = 90) -> Manifest:
         """Wait until it is Ready."""

@@ -147,8 +147,7 @@ def world(whole: World, oids: dict[str, str]) -> World:
 @pytest.fixture(scope="module")
 def mended(world: World) -> World:
     """Every cause gone, once every case was seen."""
-    for case in CASES:
-        seen(world, case)
+    all_seen(world)
     for case in CASES:
         if case.mend is not None:
             case.mend(world)
@@ -161,6 +160,16 @@ def seen(world: World, case: Case) -> Manifest:
     """Wait until the case shows; its Ready."""
     world.stage.wait_status(case.resource, case.state)  # some are tried a few times before a person is called
     return world.stage.wait_reason(case.resource, case.reason)
+
+
+def all_seen(world: World) -> None:
+    """Wait until every case shows, in one look at all objects."""
+
+    def unseen() -> list[str]:
+        shown = world.stage.conditions()
+        return [str(case) for case in CASES if shown.get((case.resource, case.state)) != ("True", case.reason)]
+
+    world.stage.wait("every case to show", lambda: not unseen(), timeout=90)
 
 
 def bystander(world: World) -> str:
@@ -188,8 +197,7 @@ def test_what_is_wrong_says_so_with_the_next_step(world: World, case: Case) -> N
 
 
 def test_what_is_wrong_harms_nothing(world: World, oids: dict[str, str]) -> None:
-    for case in CASES:
-        seen(world, case)
+    all_seen(world)
     tables = "'half', 'texts', 'contested', 'password'"
     built = f"SELECT count(*) FROM pg_indexes WHERE tablename IN ({tables}) AND indexdef LIKE '%hnsw%'"
     assert world.sql(built) == "0"

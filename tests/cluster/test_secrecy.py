@@ -159,7 +159,6 @@ def backfill(told: Told, name: str, base_url: str, key: str | None) -> str:
     return name
 
 
-SHORT = {"VectorStore": "vst", "VectorIndex": "vidx", "EmbeddingBackfill": "vfill"}
 EXPECTED = (
     {f"vst/dsn-{name}": "SecretInvalid" for name in BAD_URLS}
     | {f"vst/dsn-{name}": "DatabaseUnavailable" for name in UNREACHED}
@@ -206,19 +205,17 @@ def leaks(texts: dict[str, str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def reasons(told: Told) -> dict[str, str]:
-    """What every object says in the end, or after a minute."""
+    """What every object says in the end, or after two minutes."""
     seen: dict[str, str] = {}
 
     def all_walked() -> bool:
-        for body in json.loads(told.stage.kubectl("get", "vst,vidx,vfill", "-ojson"))["items"]:
-            resource = f"{SHORT[body['kind']]}/{body['metadata']['name']}"
-            for condition in body.get("status", {}).get("conditions", []):
-                if condition["type"] == "Ready" and seen.get(resource) != EXPECTED.get(resource):
-                    seen[resource] = condition["reason"]  # one that was seen stays: some are tried again
+        for (resource, type_), (_, reason) in told.stage.conditions().items():
+            if type_ == "Ready" and seen.get(resource) != EXPECTED.get(resource):
+                seen[resource] = reason  # one that was seen stays: some are tried again
         return EXPECTED.items() <= seen.items()
 
     with suppress(NotSeen):
-        told.stage.wait("every way to fail", all_walked, timeout=60)
+        told.stage.wait("every way to fail", all_walked, timeout=120)
     return {resource: seen.get(resource, "nothing") for resource in EXPECTED}
 
 

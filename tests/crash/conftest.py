@@ -73,6 +73,23 @@ def killed(scene: Scene) -> Callable[..., None]:
 
 
 @pytest.fixture
+def wait_looks(scene: Scene) -> Callable[[str], None]:
+    """wait_looks(kind): wait until the latest operator has looked three times at the one object of that kind."""
+
+    def wait(kind: str) -> None:
+        sample = f'vectorops_reconcile_total{{kind="{kind}",result="ok"}} '
+        operator = scene.operators[-1]
+
+        def looked() -> bool:
+            lines = operator.get("/metrics")[1].splitlines()
+            return any(float(line.removeprefix(sample)) >= 3 for line in lines if line.startswith(sample))
+
+        scene.wait(f"three looks at the {kind}", looked)
+
+    return wait
+
+
+@pytest.fixture
 def old_transaction(shop: Shop) -> Iterator[threading.Event]:
     """An old snapshot, for which CREATE INDEX CONCURRENTLY waits until the event is set."""
     ready, release = threading.Event(), threading.Event()

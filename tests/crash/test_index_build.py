@@ -127,7 +127,7 @@ def test_ten_rebuilds_survive_a_kill_anywhere(table: Scene, shop: Shop, watch: A
 
 
 def test_a_running_build_is_adopted_by_the_next_operator(
-    table: Scene, shop: Shop, watch: Any, old_transaction: threading.Event
+    table: Scene, shop: Shop, watch: Any, old_transaction: threading.Event, wait_looks: Callable[[str], None]
 ) -> None:
     first = table.operator()
     table.apply("VectorIndex", "products", index_spec())
@@ -136,9 +136,8 @@ def test_a_running_build_is_adopted_by_the_next_operator(
     before = query(shop.admin_dsn, BUILDING)
     assert len(before) == 1, "the build goes on in the server"
 
-    second = table.operator()
-    looked = 'vectorops_reconcile_total{kind="VectorIndex",result="ok"}'
-    table.wait("a look of the second operator", lambda: looked in second.get("/metrics")[1])
+    table.operator()
+    wait_looks("VectorIndex")
     assert table.get(INDEX)["status"]["build"]["blockedBy"]["application"] == "forgotten-psql"
     assert query(shop.admin_dsn, BUILDING) == before, "no second build was begun"
     old_transaction.set()

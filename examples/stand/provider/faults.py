@@ -19,6 +19,7 @@ queue: each request meets the first one that has times left.
 | ShortList | the last vector is missing | yes |
 | NotANumber | the first vector holds a NaN | yes |
 | Zero | the first vector is all zeros | yes |
+| AllZero | every vector is all zeros | yes |
 | Shuffled | the right vectors in reverse order, with the right `index` each | yes |
 | NoUsage | an answer without `usage` | yes |
 
@@ -53,6 +54,7 @@ BILLED: Final = frozenset(
         "ShortList",
         "NotANumber",
         "Zero",
+        "AllZero",
         "Shuffled",
         "NoUsage",
     }
@@ -112,6 +114,8 @@ def spoil(fault: Fault | None, vectors: list[Vector]) -> list[tuple[int, Vector]
         return [(index, np.resize(vector, length)) for index, vector in rows]
     if kind == "ShortList":
         return rows[:-1]
+    if kind == "AllZero":
+        return [(index, np.zeros_like(vector)) for index, vector in rows]
     if kind in ("NotANumber", "Zero"):
         first = np.zeros_like(vectors[0]) if kind == "Zero" else vectors[0].copy()
         first[0] = np.nan if kind == "NotANumber" else 0

@@ -189,6 +189,17 @@ async def test_an_answer_that_is_none_writes_nothing_wrong_and_is_asked_again(
     assert await db.fetchval("SELECT count(*) FROM vectorops.failure") == 0
 
 
+async def test_a_provider_that_bills_for_no_usable_vector_stalls_before_it_costs_much(
+    world: World, db: Any, provider: Provider
+) -> None:
+    provider.control(faults=[{"kind": "AllZero"}])
+    verdict = await world.backfill().until(lambda v: v.stalled)
+    assert str(verdict.reason) == "InvalidAnswer"
+    assert provider.bill()["requests"] <= 8, "three in a row, and those in flight beside them"
+    assert await missing(db) == ROWS
+    assert await db.fetchval("SELECT count(*) FROM vectorops.failure") == 0, "no row is blamed"
+
+
 async def test_retry_after_is_waited_for_and_shown(world: World, db: Any, provider: Provider) -> None:
     provider.control(faults=[{"kind": "RateLimited", "times": 4, "retryAfter": 2}])
     backfill = world.backfill()

@@ -27,6 +27,7 @@ BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back shoul
 PATIENCE = 3  # tries of the same texts before they are halved, or one text is given up: each may have been billed
 LEAST_HALVED = 8  # texts; fewer that are not answered in time are no matter of size
 NONSENSE = 5  # unusable answers in a row for each request in flight: it is not the text, and asking on may cost money
+USELESS = 3  # billed answers in a row without one usable vector; a few texts may be bad, a whole batch is not
 DISCARDS = 3  # answers in a row of which not one row was taken: the table refuses, and asking on costs money
 SETTLE_POLL = 0.1  # seconds; only near the end of a budget, while the last calls are in flight
 DEADLOCKS = 5  # writes of one answer that met another session's locks; the answer is paid for, so it is tried again
@@ -105,7 +106,20 @@ async def ask(run: Run, batch: Batch, reserved: int) -> tuple[tuple[Batch, ...],
         raise
     run.size.answered(len(batch.unique), time.monotonic() - began)
     run.nonsense = 0
+    await refuse_useless(run, batch, answer, reserved)
     return await write(run, batch, answer, reserved), 0.0
+
+
+async def refuse_useless(run: Run, batch: Batch, answer: Embedded, reserved: int) -> None:
+    """Raise Stalled when the provider bills answers without one usable vector: the texts are not to blame."""
+    if any(vector is not None for vector in answer.vectors):
+        run.useless = 0
+        return
+    run.useless += len(batch.unique) > LEAST_HALVED
+    if run.useless >= USELESS:
+        await effects.release_spend(run, reserved, answer.tokens)
+        message = f"{run.useless} answers in a row held no usable vector. {Reason.InvalidAnswer.next_step}"
+        raise Stalled(Reason.InvalidAnswer, message)
 
 
 async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tuple[Batch, ...]:

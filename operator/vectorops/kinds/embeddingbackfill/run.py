@@ -64,6 +64,7 @@ class Run:
     delivering: int = 0  # batches being delivered, those that wait to be sent again included
     slack: int = 0  # tokens that requests in flight can cost beyond what was reserved for them
     nonsense: int = 0  # answers in a row that could not be used
+    useless: int = 0  # billed answers in a row that held not one usable vector
     discarded: int = 0  # answers in a row of which the table took no row
     lost: dict[tuple[str, bytes], int] = field(default_factory=dict)  # rows whose write the table did not take
     advanced_at: datetime | None = None
