@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house test test-unit verify manifests demo run soak bench-latency requirements
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo run soak bench-latency requirements
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ house: $(STAMP) ## check the house rules
 	@$(PY) -m pytest -q tests/test_house.py
 
 # Half of the tests wait for a clock or a neighbour, so two processes share two cores well.
-test: lint types house ## everything CI checks: lint, types, house rules, then all tests but the soak
+test: lint types house parts ## everything CI checks: lint, types, house rules, then all tests but the soak
 	@$(PY) -m pytest -m "not soak" -n 2 --dist loadfile
+
+parts: $(STAMP) ## fetch or build what the stand is made of: minutes the first time, nothing afterwards
+	@$(PY) -m stand.parts
 
 test-unit: $(STAMP) ## the pure tests only: no database, no API server, seconds
 	@$(PY) -m pytest -m "not real and not cluster and not crash and not soak"
@@ -57,16 +60,16 @@ verify: $(STAMP) ## fail when crds/ or the chart's copy differ from what the typ
 manifests: $(STAMP) ## generate crds/, RBAC and the chart's copy from the types
 	@$(PY) -m vectorops manifests
 
-demo: $(STAMP) ## show the operator at work on a local stand; KEEP=1 leaves it running
+demo: parts ## show the operator at work on a local stand; KEEP=1 leaves it running
 	@KEEP="$(KEEP)" $(PY) -m stand.demo
 
 run: $(STAMP) ## run the operator against the current kubeconfig
 	@$(PY) -m vectorops run
 
-soak: $(STAMP) ## the long tests: hours of faults and restarts
+soak: parts ## the long tests: hours of faults and restarts
 	@$(PY) -m pytest -m soak --timeout=0
 
-bench-latency: $(STAMP) ## measure spec edit to status on a real API server
+bench-latency: parts ## measure spec edit to status on a real API server
 	@$(PY) bench/latency.py
 
 requirements: $(STAMP) ## compile requirements/*.in, some minutes; UPGRADE=1 takes newer versions
