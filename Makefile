@@ -43,7 +43,7 @@ house: $(STAMP) ## check the house rules
 	@$(PY) -m pytest -q tests/test_house.py
 
 # Half of the tests wait for a clock or a neighbour, so two processes share two cores well.
-test: lint types house parts ## everything CI checks: lint, types, house rules, then all tests but the soak
+test: lint types verify house parts ## everything CI checks: lint, types, house rules, then all tests but the soak
 	@$(PY) -m pytest -m "not soak" -n 2 --dist loadfile
 
 parts: $(STAMP) ## fetch or build what the stand is made of: minutes the first time, nothing afterwards
@@ -63,10 +63,10 @@ manifests: $(STAMP) ## generate crds/, RBAC and the chart's copy from the types
 demo: parts ## show the operator at work on a local stand; KEEP=1 leaves it running
 	@KEEP="$(KEEP)" $(PY) -m stand.demo
 
-run: $(STAMP) ## run the operator against the current kubeconfig
-	@$(PY) -m vectorops run
+run: $(STAMP) ## run the operator here, against KUBECONFIG (else ~/.kube/config)
+	@KUBECONFIG="$${KUBECONFIG:-$$HOME/.kube/config}" $(PY) -m vectorops run
 
-soak: parts ## the long tests: hours of faults and restarts
+soak: parts ## the long test: ten minutes in which an unchanged world must write nothing
 	@$(PY) -m pytest -m soak --timeout=0
 
 bench-latency: parts ## measure spec edit to status on a real API server

@@ -153,6 +153,8 @@ def second_index(story: Story) -> None:
     story.watch("the second index", built, 600, "vidx")
     if len({progress for progress, _ in seen}) < 2:
         raise Disappointed(f"PROGRESS was not seen to move: {seen}")
+    if len({eta for _, eta in seen if eta}) < 2:
+        raise Disappointed(f"ETA was not seen to move: {seen}")
     story.note("index on 30,000 vectors", f"{time.monotonic() - began:.0f} s")
     story.note("PROGRESS and ETA seen", "  ".join(f"{p} {e}".strip() for p, e in seen[-6:]))
 

@@ -57,6 +57,7 @@ class Operator:
         self.watchdog = Watchdog(
             self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching
         )
+        self._watching: asyncio.Task[None] | None = None
         self.stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,10 +65,8 @@ class Operator:
         port = health.serve(self.health, self.settings.http_host, self.settings.http_port)
         logger.info("metrics and probes on %s:%s", self.settings.http_host, port)
         metrics.built()
-        side = [
-            asyncio.create_task(self.health.tick(), name="tick"),
-            asyncio.create_task(self.watchdog.run(), name="watchdog"),
-        ]
+        self._watching = asyncio.create_task(self.watchdog.run(), name="watchdog")
+        side = [asyncio.create_task(self.health.tick(), name="tick"), self._watching]
         try:
             await self._kinds_served()
             registry = binding.bind(self.kinds, self.loops, self.stop)
@@ -99,6 +98,8 @@ class Operator:
 
     async def stop(self) -> None:
         """Let go of long work first (a build goes on in the server), then end the loops. Safe to call twice."""
+        if self._watching is not None:
+            self._watching.cancel()  # or its next look would call a stopping process ready
         self.health.not_ready = "stopping"
         await self.work.stop()
         await self.loops.stop()

@@ -339,12 +339,10 @@ def test_the_operator_may_do_what_it_does_and_nothing_else() -> None:
         ("vectorops.dev", ("things/status",)): {"patch"},
         ("events.k8s.io", ("events",)): {"create", "patch"},
         ("", ("secrets",)): {"get"},
-        ("", ("namespaces",)): {"get"},
     }
 
 
 def test_in_named_namespaces_it_needs_nothing_of_the_cluster() -> None:
-    assert ("", ("namespaces",)) not in rules(cluster=False)
     kinds = [document.body["kind"] for document in rbac.namespaced([thing()], ["a", "b"])]
     assert kinds == ["Role", "RoleBinding", "Role", "RoleBinding"]
 

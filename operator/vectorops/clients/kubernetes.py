@@ -36,7 +36,6 @@ CONNECT_TIMEOUT = 5.0  # seconds; of those for the TCP connection: a host that i
 CONNECTIONS = 20  # at most; enough for as many passes at once, far below API priority and fairness
 
 SECRETS = Resource("", "v1", "secrets")
-NAMESPACES = Resource("", "v1", "namespaces")
 EVENTS = Resource("events.k8s.io", "v1", "events")
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
@@ -145,14 +144,6 @@ class Kubernetes:
         except (Missing, _NamespaceEnds):
             return False
         return True
-
-    async def namespace_terminating(self, namespace: str) -> bool:
-        """Whether the namespace is gone or being deleted. False where we may not look: that must block nobody."""
-        try:
-            found = await self.read(NAMESPACES, None, namespace)
-        except Stalled:
-            return False
-        return found is None or "deletionTimestamp" in found["metadata"]
 
     async def close(self) -> None:
         """Close all connections. Requests under way end with an error."""

@@ -13,7 +13,7 @@ from vectorops.errors import Reason
 from vectorops.runtime.kind import Subject
 
 DEFAULT_TIMEOUT = 600  # seconds: longer than a failover, shorter than a person's patience with a hanging namespace
-GONE = frozenset({Reason.StoreNotFound, Reason.SecretNotFound, Reason.InvalidSpec, Reason.DatabaseNotFound})
+GONE = frozenset({Reason.StoreNotFound, Reason.SecretNotFound, Reason.DatabaseNotFound})
 
 
 def seconds_left(subject: Subject, raw_spec: dict[str, Any], now: datetime) -> float:

@@ -55,6 +55,7 @@ class ObjectLoop:
                     await self._woken.wait()
             except TimeoutError:
                 continue
+        self._loops.lost(self.tracked.subject.uid)
 
     async def _pass(self) -> float:
         before = _signature(self.tracked)
@@ -86,10 +87,7 @@ class Loops:
         meta = body["metadata"]
         uid, is_store = meta["uid"], kind.names.kind == STORE_KIND
         if deleted:
-            self._end(uid)
-            if is_store:
-                self.ctx.stores.seen(meta["namespace"], meta["name"], None)
-                self.store_turned(meta["namespace"], meta["name"])
+            self.lost(uid)
             return
         if is_store:
             self.ctx.stores.seen(meta["namespace"], meta["name"], body)
@@ -104,6 +102,17 @@ class Loops:
             return
         if is_store:
             self.store_turned(meta["namespace"], meta["name"])
+
+    def lost(self, uid: str) -> None:
+        """The object of that uid is gone: end its loop and its work. Safe to say twice."""
+        loop = self._loops.get(uid)
+        if loop is None or self._stopping:
+            return
+        self._end(uid)
+        subject = loop.tracked.subject
+        if loop.tracked.kind.names.kind == STORE_KIND:
+            self.ctx.stores.seen(subject.namespace, subject.name, None)
+            self.store_turned(subject.namespace, subject.name)
 
     def wake(self, uid: str) -> None:
         """Wake the object of that uid, if it is followed."""
@@ -138,9 +147,16 @@ class Loops:
         metrics.objects(kind.names.kind, self._count(kind))
         metrics.forget(kind.names.kind, tracked.subject.namespace, tracked.subject.name)
         if kind.stop is not None:
-            task = asyncio.create_task(kind.stop(self.ctx, tracked.subject), name=f"end {tracked.ref}")
+            task = asyncio.create_task(self._ended(kind, tracked), name=f"end {tracked.ref}")
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
+
+    async def _ended(self, kind: Kind[Any, Any, Any], tracked: Tracked) -> None:
+        assert kind.stop is not None
+        try:
+            await kind.stop(self.ctx, tracked.subject)
+        except Exception as error:  # nobody is left to tell; what goes on in the server is found by the next object
+            logger.warning("%s: its work was not ended: %s", tracked.ref, frames(error))
 
     def _count(self, kind: Kind[Any, Any, Any]) -> int:
         return sum(1 for loop in self._loops.values() if loop.tracked.kind is kind)

@@ -28,8 +28,8 @@ class Document:
     reasons: tuple[str, ...] = ()
 
 
-def rules(kinds: Sequence[Kind[Any, Any, Any]], *, cluster: bool = True) -> list[Grant]:
-    """Every rule the operator's ServiceAccount needs, in one namespace or (`cluster`) in all."""
+def rules(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Grant]:
+    """Every rule the operator's ServiceAccount needs, in one namespace or in all."""
     plurals = tuple(kind.names.plural for kind in kinds)
     own = [
         Grant(GROUP, plurals, ("get", "list", "watch"), "the objects to be reconciled"),
@@ -38,9 +38,6 @@ def rules(kinds: Sequence[Kind[Any, Any, Any]], *, cluster: bool = True) -> list
         Grant("events.k8s.io", ("events",), ("create", "patch"), "what `kubectl describe` tells"),
         Grant("", ("secrets",), ("get",), "connection strings, keys, certificates: by name, never listed or watched"),
     ]
-    if cluster:
-        why = "whether one is being deleted; the cluster's identity (the uid of kube-system)"
-        own.append(Grant("", ("namespaces",), ("get",), why))
     return own + _merged(grant for kind in kinds for grant in kind.grants)
 
 
@@ -62,7 +59,7 @@ def namespaced(kinds: Sequence[Kind[Any, Any, Any]], namespaces: Iterable[str]) 
     made = []
     for namespace in namespaces:
         meta = {**_meta(NAME), "namespace": namespace}
-        made.append(_role("Role", meta, rules(kinds, cluster=False)))
+        made.append(_role("Role", meta, rules(kinds)))
         binding = {"roleRef": _ref("Role"), "subjects": [_subject()]}
         made.append(Document(_manifest(f"{RBAC}/v1", "RoleBinding", meta, **binding)))
     return made

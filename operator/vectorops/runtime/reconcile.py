@@ -80,17 +80,25 @@ async def look(ctx: Context, tracked: Tracked) -> Seen:
 async def touch(ctx: Context, tracked: Tracked, seen: Seen) -> tuple[Seen, bool]:
     """The finalizer first, then the one action. The flag says that the next pass follows at once."""
     try:
-        if await settle_finalizer(ctx, tracked, seen) or seen.verdict.action is None or seen.spec is None:
+        released = await settle_finalizer(ctx, tracked, seen)
+        if released or tracked.gone or seen.verdict.action is None or seen.spec is None:
             return seen, False
         action = seen.verdict.action
         logger.info("%s: %s", tracked.ref, type(action).__name__)
         outcome = await tracked.kind.act(ctx, tracked.subject, seen.spec, seen.observed, action)
         tracked.pending_events += outcome.events
+        await end_if_gone(ctx, tracked)
         return seen, True
     except OperatorError as error:
         return _failed(tracked, seen, error), False
     except Exception as error:
         return _failed(tracked, seen, _bug(tracked, error)), False
+
+
+async def end_if_gone(ctx: Context, tracked: Tracked) -> None:
+    """The object may have gone while we acted: what was begun for it is nobody's, and is ended."""
+    if tracked.gone and tracked.kind.stop is not None:
+        await tracked.kind.stop(ctx, tracked.subject)
 
 
 async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
@@ -117,7 +125,8 @@ async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> None:
     stated = conditions.from_verdict(seen.verdict, tracked.kind.family)
     if seen.own is None:
         former = tracked.written.get("conditions", [])
-        kept = conditions.carried(former, tracked.kind.family)
+        same_run = tracked.written.get("runToken") == tracked.raw_spec.get("runToken")
+        kept = conditions.carried(former, tracked.kind.family) if same_run else []
         stated = [c for c in stated if c.type not in {k.type for k in kept}] + kept
         stated += conditions.unknown(former, str(seen.verdict.reason), seen.verdict.message)
     else:

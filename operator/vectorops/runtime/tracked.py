@@ -104,14 +104,18 @@ class Tracked:
         now, s = ctx.clock(), self.subject
         status = self._status(list(stated), figures, now)
         since = now - self.written_at if self.written_at else timedelta.max
-        events, self.pending_events = self.pending_events, ()
+        events = self.pending_events
         if not self.gone and write_due(self.written, status, since, self.progress_period):
             events += turn(self.written, status)
             body = await ctx.kubernetes.replace_status(self.kind.names.plural, s.namespace, s.name, s.uid, status)
             metrics.status_written(self.kind.names.kind)
             self.gone = body is None
+            if body is not None:
+                self.resource_version = _version(body)
             self.written, self.written_at = status, now
-        metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])
+        if not self.gone:
+            metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])
+        self.pending_events = ()
         for event in events:
             await self.recorder.record(ctx, s, event)
 

@@ -44,6 +44,7 @@ class Watchdog:
         self._kubernetes, self._loops, self._health = kubernetes, loops, health
         self._watching, self._period = watching, period
         self._owed: set[tuple[str, int]] = set()
+        self._unlisted: set[str] = set()
 
     async def run(self) -> None:
         """Look for ever; the process decides by the probes what follows."""
@@ -60,6 +61,8 @@ class Watchdog:
 
     async def look(self) -> None:
         """One comparison."""
+        if self._health.not_ready is not None and not all(self._watching(k, self._namespaces) for k in self._kinds):
+            return  # still starting: nothing to compare with yet
         silent = [k.names.plural for k in self._kinds if not self._watching(k, self._namespaces)]
         owed = await self._undelivered()
         if not silent and not owed:
@@ -75,6 +78,7 @@ class Watchdog:
         self._owed = owed
 
     async def _undelivered(self) -> set[tuple[str, int]]:
+        followed = {tracked.subject.uid for tracked in self._loops}
         delivered = {tracked.subject.uid: tracked.delivered for tracked in self._loops}
         owed: set[tuple[str, int]] = set()
         for kind in self._kinds:
@@ -82,11 +86,17 @@ class Watchdog:
                 listing = await self._kubernetes.list(kind.names.plural, namespace)
                 for item in listing.get("items") or []:
                     uid, generation = item["metadata"]["uid"], int(item["metadata"].get("generation", 0))
+                    followed.discard(uid)
                     if delivered.get(uid, -1) < generation:
                         owed.add((uid, generation))
+        for uid in followed & self._unlisted:  # deleted while the watch was away: nobody delivers that
+            self._loops.lost(uid)
+        self._unlisted = followed
         return owed
 
     def _refused(self, error: Stalled) -> None:
-        logger.error("cannot list: %s", error.message)
+        told = f"{error.reason}: {error.message}"
+        if self._health.not_ready is None or self._health.not_ready != told:
+            logger.error("cannot list: %s", error.message)
         if self._health.not_ready is not None:
-            self._health.not_ready = f"{error.reason}: {error.message}"
+            self._health.not_ready = told

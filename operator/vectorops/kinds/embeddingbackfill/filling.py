@@ -209,7 +209,7 @@ async def watch_for_builds(run: Run) -> None:
     """Pause the run while an index build wants its table."""
     courtesy = Courtesy()
     while True:
-        with suppress(Transient, Waiting):  # the session meets the same trouble and tells it
+        with suppress(OperatorError):  # the session meets the same trouble and tells it
             demand = await who_wants(run.database, run.target.oid)
             run.pause(courtesy.lets_go(demand, time.monotonic()))
         await asyncio.sleep(POLL)

@@ -9,7 +9,17 @@ from __future__ import annotations
 from vectorops.errors import Reason
 from vectorops.kinds.vectorindex import ongoing
 from vectorops.kinds.vectorindex.actions import CancelBuild, Discard, DropIndex, ReleaseClaim, Retire
-from vectorops.kinds.vectorindex.facts import SUPERSEDED, Look, builds, claim, claimed, managed, serving, unfinished
+from vectorops.kinds.vectorindex.facts import (
+    SUPERSEDED,
+    Look,
+    builds,
+    claim,
+    claimed,
+    managed,
+    rivals,
+    serving,
+    unfinished,
+)
 from vectorops.kinds.vectorindex.naming import index_name
 from vectorops.kinds.vectorindex.observation import Step
 from vectorops.kinds.vectorindex.resource import DeletionPolicy
@@ -50,6 +60,8 @@ def undone(look: Look) -> Verdict | None:
 def _to_drop(look: Look) -> DropIndex | None:
     index, table = look.observed.index, look.observed.table
     if look.spec.deletion_policy is not DeletionPolicy.DELETE or not managed(look) or index is None or table is None:
+        return None
+    if rivals(look):  # another object manages it too, and goes on: only our claim goes
         return None
     if not claimed(look, index) or index.table_oid != table.oid or index.column not in (None, look.spec.column):
         return None
