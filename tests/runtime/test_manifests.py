@@ -326,9 +326,9 @@ def test_a_name_that_is_too_long_is_refused() -> None:
 # -- rights -----------------------------------------------------------------------------------------------------------
 
 
-def rules(*grants: Grant, cluster: bool = True) -> dict[tuple[str, tuple[str, ...]], set[str]]:
+def rules(*grants: Grant) -> dict[tuple[str, tuple[str, ...]], set[str]]:
     made: dict[tuple[str, tuple[str, ...]], set[str]] = {}
-    for grant in rbac.rules([thing(grants=grants)], cluster=cluster):
+    for grant in rbac.rules([thing(grants=grants)]):
         made.setdefault((grant.group, grant.resources), set()).update(grant.verbs)
     return made
 
