@@ -467,6 +467,13 @@ DELETING: list[tuple[str, Observation, dict[str, Any], str | None, bool]] = [
         "ReleaseClaim",
         True,
     ),
+    (
+        "Delete leaves an index that another object manages too",
+        world(rivals=(RIVAL,)),
+        {"wanted": DELETE},
+        "ReleaseClaim",
+        True,
+    ),
     ("Delete with the index gone releases the claim", world(index=None), {"wanted": DELETE}, "ReleaseClaim", True),
     (
         "a drop that failed is repeated after a pause",
