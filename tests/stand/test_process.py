@@ -87,7 +87,9 @@ def test_it_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 def test_it_ends_with_its_owner(ending: signal.Signals, user: str | None, tmp_path: Path) -> None:
     if user and os.getuid() != 0:
         pytest.skip("only root may become another user")
+    # a background job of a shell ignores SIGINT, and so would its children
     script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from stand.process import Process, exit_on_sigterm; exit_on_sigterm();"
         f"one = Process('s', ['sleep', '600'], log=Path(sys.argv[1]), user={user!r}); one.start();"
         "print(one.pid, flush=True); sys.stdin.read()"
