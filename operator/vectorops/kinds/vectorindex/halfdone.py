@@ -60,7 +60,7 @@ def leftovers(look: Look) -> Verdict | None:
         there = intent.build_name in look.observed.indexes
         if intent.step == Step.SWAPPED:
             action = Retire(intent.build_name, intent.table_oid, intent.old_name, intent.old_oid)
-            return goes_on(look, Why.DroppingOld, "The replaced index is dropped, then the table is analyzed.", action)
+            return goes_on(look, Why.DroppingOld, "What was replaced is dropped, then the table is analyzed.", action)
         wanted = managed(look) and intent.build_name == wanted_build(look) and due(look) is not None
         remembered = wanted and intent.failure in FAILURES
         if there and (not wanted or intent.failure is not None):

@@ -185,7 +185,7 @@ def _words(look: Look) -> tuple[Why, str]:
         return Why.WaitingForOldTransactions, waiting
     if not creating(look):
         if job is not None and job.running and job.kind == "retire":
-            return Why.DroppingOld, "The replaced index is dropped concurrently, then the table is analyzed."
+            return Why.DroppingOld, "What was replaced is dropped concurrently, then the table is analyzed."
         return Why.CleaningUp, "An index that is not wanted any more is dropped concurrently."
     return Why.Building, _building(look)
 
