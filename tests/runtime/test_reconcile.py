@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Action, Family, Kind, Names, Verdict, View
-from vectorops.runtime.reconcile import BACKOFF_CAP, STALLED_LOOK, Seen, backoff, look, sleep_for
+from vectorops.runtime.reconcile import BACKOFF_CAP, STALLED_LOOK, Seen, backoff, look, sleep_for, summarise, touch
 from vectorops.runtime.tracked import FINALIZER, Tracked, older, turn
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -189,3 +189,40 @@ def test_a_view_shows_nothing_that_can_be_called_to_touch_the_world() -> None:
     assert isinstance(view.now, datetime)
     assert not any(callable(value) for value in vars(view).values())
     assert not Action.leaves
+
+
+async def test_nothing_is_begun_for_an_object_that_turned_out_to_be_gone() -> None:
+    class Gone(Clock):
+        """An API server that knows the object no more."""
+
+        @property
+        def kubernetes(self) -> Gone:
+            return self
+
+        async def patch_metadata(self, *_: Any, **__: Any) -> None:
+            return None
+
+    following = tracked()
+    verdict = Verdict(Why.Fine, "", action=Action())
+    seen = Seen(verdict, own=(), spec=Words(words="a"), holds=True)  # the finalizer comes first, and meets a 404
+    after, acted = await touch(cast("Context", Gone()), following, seen)
+    assert (after.verdict, acted, following.gone) == (verdict, False, True), "act would have raised AssertionError"
+
+
+@pytest.mark.parametrize(("token", "status"), [("first", "True"), ("second", None)])
+async def test_complete_is_carried_over_an_error_only_within_one_run(token: str, status: str | None) -> None:
+    following = tracked()
+    following.kind = replace(following.kind, family=Family.RUN_TO_COMPLETION)
+    following.written = {"runToken": "first", "conditions": [{"type": "Complete", "status": "True", "reason": "Done"}]}
+    following.raw_spec = {"runToken": token}
+    told: list[Any] = []
+
+    async def write(_: Any, stated: Any, __: Any) -> None:
+        told.extend(stated)
+
+    following.write_status = write  # type: ignore[method-assign, assignment]
+    await summarise(
+        cast("Context", Clock()), following, await seen_after(Transient(Reason.DatabaseUnavailable, "down"))
+    )
+    complete = next((c.status for c in told if c.type == "Complete"), None)
+    assert complete == status or (status is None and complete != "True")
