@@ -245,3 +245,27 @@ def test_an_object_that_the_watch_never_delivered_fails_the_liveness_probe(
     assert health.alive() is None, "one look may be early"
     running.within(watchdog.look)
     assert "has not delivered" in str(health.alive())
+
+
+def test_a_deletion_that_the_watch_never_delivered_is_found_by_the_watchdog(
+    cluster: Cluster, namespace: str, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watchdog, loops = running.operator.watchdog, running.operator.loops
+
+    def followed() -> bool:
+        return any(tracked.subject.name == "short-lived" for tracked in loops)
+
+    body = {
+        "apiVersion": "vectorops.dev/v1alpha1",
+        "kind": "Greeting",
+        "metadata": {"name": "short-lived", "namespace": namespace},
+        "spec": {"path": "/nowhere/file", "words": ""},
+    }
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(body))
+    until(followed)
+    monkeypatch.setattr(loops, "deliver", lambda *_, **__: None)  # the watch was away when it happened
+    cluster.kubectl("-n", namespace, "delete", "grt/short-lived", "--timeout=20s")
+    running.within(watchdog.look)
+    assert followed(), "one look may be early: the listing and the watch race"
+    running.within(watchdog.look)
+    until(lambda: not followed())
