@@ -15,7 +15,9 @@ from vectorops import metrics
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.kubernetes import Kubernetes
 from vectorops.clients.postgres import Databases
+from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
+from vectorops.clients.service_addresses import Addresses, AddressesInvalid
 from vectorops.errors import OperatorError
 from vectorops.kinds import KINDS
 from vectorops.logs import configure_logging
@@ -36,7 +38,11 @@ SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being ap
 def main(settings: Settings) -> None:
     """Run the operator until it is told to stop."""
     configure_logging(settings.log_format, settings.log_level)
-    asyncio.run(Operator(settings).run())
+    try:
+        operator = Operator(settings)
+    except AddressesInvalid as error:
+        raise SystemExit(f"VECTOROPS_SERVICE_ADDRESSES is {error}") from None
+    asyncio.run(operator.run())
 
 
 class Operator:
@@ -52,7 +58,9 @@ class Operator:
         self.work = Work(self.loops.wake)
         self.embedders = Embedders()
         secrets = Secrets(self.kubernetes)
-        stores = Stores(self.kubernetes, secrets, self.databases)
+        self.addresses = Addresses(settings.service_addresses)
+        self.services = SearchServices(self.addresses)
+        stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
         self.watchdog = Watchdog(
             self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching
@@ -64,6 +72,8 @@ class Operator:
         """Serve, watch, and stop in order. Ends when Kopf ends."""
         port = health.serve(self.health, self.settings.http_host, self.settings.http_port)
         logger.info("metrics and probes on %s:%s", self.settings.http_host, port)
+        if self.settings.service_addresses:
+            logger.info("service addresses: %s", self.addresses.describe())
         metrics.built()
         self._watching = asyncio.create_task(self.watchdog.run(), name="watchdog")
         side = [asyncio.create_task(self.health.tick(), name="tick"), self._watching]
@@ -104,5 +114,6 @@ class Operator:
         await self.work.stop()
         await self.loops.stop()
         await self.embedders.close()
+        await self.services.close()
         await self.databases.close()
         self.stopped.set()  # after a signal Kopf would wait 5 s for its own task that waits for this

@@ -45,6 +45,7 @@ class Reason(Reasons):
     SecretInvalid = "SecretInvalid", "Correct the value under that key; the message says what form it must have."
     Deleting = "Deleting", "Nothing: what this object made outside is being undone."
     Suspended = "Suspended", "Set spec.suspend to false to go on."
+    Released = "Released", "Remove the annotation vectorops.dev/release to let the operator go on with the object."
     # the database
     DatabaseUnavailable = (
         "DatabaseUnavailable",
@@ -85,6 +86,26 @@ class Reason(Reasons):
         "InvalidAnswer",
         "Look at the server behind the base URL: what it answered are no usable embeddings.",
     )
+    # the search service
+    ServiceNotDeclared = "ServiceNotDeclared", "Name the search service in spec.service of the VectorStore."
+    ServiceUnavailable = (
+        "ServiceUnavailable",
+        "Look at the pods behind the Service (kubectl get pods, kubectl logs); it is asked again by itself.",
+    )
+    ServiceTimeout = "ServiceTimeout", "Look at the service's pool and at the database's load; it is asked again."
+    ServiceAnswerInvalid = (
+        "ServiceAnswerInvalid",
+        "Look whether spec.service of the VectorStore names the search service, and that service's version.",
+    )
+    ServiceRedirects = (
+        "ServiceRedirects",
+        "Correct port or scheme in spec.service of the VectorStore; redirects are not followed.",
+    )
+    ServiceAuthenticationFailed = (
+        "ServiceAuthenticationFailed",
+        "Put a valid token into the Secret of spec.service.authSecretRef; it is read again every minute.",
+    )
+    EndpointUnsupported = "EndpointUnsupported", "Use a version of the search service that has the endpoint."
     # Kubernetes
     RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names."
     KubernetesUnavailable = "KubernetesUnavailable", "Nothing: the API server is tried again by itself."

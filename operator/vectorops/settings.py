@@ -46,6 +46,12 @@ class Settings(BaseSettings):
         description="Least seconds between two writes of an object's progress; turns are written at once.",
     )
 
+    service_addresses: str = Field(
+        default="",
+        description='Where Services are reached from outside a cluster: {"namespace/service:port": ["host:port", ...]} '
+        "as JSON, or @FILE with the same, read again when it changes. Empty: by the cluster's DNS.",
+    )
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:

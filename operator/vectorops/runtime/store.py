@@ -18,9 +18,10 @@ from pydantic import SecretStr, ValidationError
 from vectorops.clients.catalogue import Catalogue, read_catalogue
 from vectorops.clients.dsn import Target, Tls
 from vectorops.clients.postgres import Database, Databases
+from vectorops.clients.searchservice import SearchService, SearchServices
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.runtime.api import SecretKeyRef
-from vectorops.runtime.store_spec import TableSpec, VectorStoreSpec
+from vectorops.runtime.store_spec import Scheme, TableSpec, VectorStoreSpec
 
 if TYPE_CHECKING:
     from vectorops.clients.kubernetes import Kubernetes
@@ -86,8 +87,10 @@ class Stores:
         secrets: Secrets,
         databases: Databases,
         clock: Callable[[], float] = time.monotonic,
+        services: SearchServices | None = None,
     ) -> None:
         self._kubernetes, self._secrets, self._databases, self._clock = kubernetes, secrets, databases, clock
+        self._services = services or SearchServices()
         self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
         self._opened: dict[tuple[str, str], Database] = {}
         self._snapshots: dict[str, _Snapshot] = {}
@@ -157,6 +160,22 @@ class Stores:
         if catalogue.extension is None:
             raise Stalled(Reason.ExtensionMissing, extension_missing(catalogue))
         return catalogue
+
+    async def service(self, store: Store) -> SearchService:
+        """The store's search service. Raises Stalled (ServiceNotDeclared, SecretNotFound, SecretInvalid)."""
+        declared = store.spec.service
+        if declared is None:
+            text = f"VectorStore {store.name} names no search service. {Reason.ServiceNotDeclared.next_step}"
+            raise Stalled(Reason.ServiceNotDeclared, text)
+        auth, ref = declared.auth_secret_ref, declared.service_ref
+        token = await self._value(store.namespace, auth) if auth is not None else None
+        return await self._services.open(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS, token)
+
+    def forget_token(self, store: Store) -> None:
+        """The search service refused the token: read its Secret anew next time."""
+        declared = store.spec.service
+        if declared is not None and declared.auth_secret_ref is not None:
+            self._secrets.forget(store.namespace, declared.auth_secret_ref.name)
 
     def forget(self, store: Store) -> None:
         """Drop the snapshot: we changed what it shows."""

@@ -89,7 +89,7 @@ class DeploymentRef(ApiModel):
 
 
 class ServiceSpec(ApiModel):
-    """The search service of the runbook. Declared here; this version does not read it yet and says so in status."""
+    """The search service of the runbook: asked for its figures once a period, and for its cache by a CacheWarmup."""
 
     service_ref: ServiceRef = Field(description="The Service whose endpoints the runbook's health checks ask.")
     deployment_ref: DeploymentRef | None = Field(default=None, description="The Deployment behind it.")

@@ -174,10 +174,11 @@ def attempt_failed(look: Look) -> Verdict | None:
     if told in FINAL:
         text = f"{told.next_step} The attempt was cleaned up."
         return Verdict(told, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
-    left = (pause_over(look, failed) - look.now).total_seconds()
+    again = pause_over(look, failed)  # told as a time: what counts down would be a new message at every look
+    left = (again - look.now).total_seconds()
     if left <= 0:
         return None
-    text = f"{told.next_step} The attempt was cleaned up; the next one is in {round(left)} s."
+    text = f"{told.next_step} The attempt was cleaned up; the next one is at {again:%H:%M:%S} UTC."
     return Verdict(told, text, ready=serving(look), stalled=True, look_again=min(left, STALLED_LOOK))
 
 

@@ -13,6 +13,7 @@ from vectorops.errors import Reason
 from vectorops.kinds.vectorstore.observation import Observation, TableSeen
 from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import IndexStatus, Observed, TableStatus, VectorStoreStatus
+from vectorops.kinds.vectorstore.service import service_conditions, with_service
 from vectorops.runtime.kind import Condition, View
 from vectorops.runtime.store import extension_missing
 from vectorops.runtime.store_spec import VectorStoreSpec
@@ -50,7 +51,8 @@ def figures(look: Look) -> VectorStoreStatus:
     """The status fields of this kind."""
     catalogue = look.observed.catalogue
     if catalogue is None:
-        return VectorStoreStatus()
+        alone = with_service(look, Observed())
+        return VectorStoreStatus(observed=alone if look.observed.service is not None else None)
     worst = coverage_percent(look.observed)
     observed = Observed(
         postgres_version=catalogue.version,
@@ -59,7 +61,8 @@ def figures(look: Look) -> VectorStoreStatus:
         coverage_percent=worst,
         indexes=_indexes(catalogue) or None,
     )
-    return VectorStoreStatus(coverage=None if worst is None else f"{worst}%", observed=observed)
+    shown = with_service(look, observed)
+    return VectorStoreStatus(coverage=None if worst is None else f"{worst}%", observed=shown)
 
 
 def conditions(look: Look) -> tuple[Condition, ...]:
@@ -67,9 +70,7 @@ def conditions(look: Look) -> tuple[Condition, ...]:
     if look.spec.suspend or look.subject.deleting_since is not None:
         return ()
     found = [_reachable(look.observed), _extension(look.observed), _coverage(look)]
-    if look.spec.service is not None:
-        text = "This version does not read the search service yet; the database is watched all the same."
-        found.append(Condition("ServiceReachable", "Unknown", Why.NoFigures, text))
+    found += service_conditions(look)
     advisory = version_advisory(look.observed.catalogue)
     return (*found, advisory) if advisory is not None else tuple(found)
 

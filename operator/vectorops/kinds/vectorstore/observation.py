@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vectorops.clients.catalogue import Catalogue, Column
 from vectorops.clients.coverage import TableCoverage
+from vectorops.clients.searchservice import ServiceFigures
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,5 @@ class Observation:
     failure: Failure | None = None
     tables: tuple[TableSeen, ...] = field(default=())
     coverage_failure: Failure | None = None  # the tables could not be counted; the rest stands
+    service: ServiceFigures | None = None  # what the search service said; None: not declared, or `service_failure`
+    service_failure: Failure | None = None  # why it could not even be asked: its Secret

@@ -1,4 +1,6 @@
-"""One sweep: the shared catalogue, then coverage of the declared tables. Two round trips in a healthy world.
+"""One sweep: the shared catalogue, then coverage of the declared tables; beside it the search service's endpoints.
+
+Two round trips to the database in a healthy world.
 
 An error of the database is itself something seen: it is returned, not raised, so that the conditions can say which
 part is unknown and which is not. Refused: deciding what any of it means, and writing.
@@ -6,13 +8,14 @@ part is unknown and which is not. Refused: deciding what any of it means, and wr
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.coverage import Declared, TableCoverage, read_coverage
 from vectorops.clients.sql import statements
 from vectorops.clients.texttemplate import TemplateError, TextTemplate, parse_template
-from vectorops.errors import OperatorError, Stalled, Transient, Waiting
+from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
 from vectorops.kinds.vectorstore.observation import Failure, Observation, TableSeen
 from vectorops.kinds.vectorstore.resource import VectorStoreStatus
 from vectorops.runtime.context import Context
@@ -30,7 +33,16 @@ async def observe(ctx: Context, subject: Subject, spec: VectorStoreSpec, status:
         return Observation()
     try:
         store = await ctx.stores.open(subject.namespace, subject.name, subject.uid, subject.generation, spec)
-        catalogue = await ctx.stores.catalogue(store, max_age=spec.health_check_period_seconds * FRESH_SHARE)
+    except OperatorError as error:
+        return Observation(failure=_failure(error))
+    database, service = await asyncio.gather(_database(ctx, store), _service(ctx, store))
+    return replace(database, service=service.service, service_failure=service.service_failure)
+
+
+async def _database(ctx: Context, store: Store) -> Observation:
+    try:
+        period = store.spec.health_check_period_seconds
+        catalogue = await ctx.stores.catalogue(store, max_age=period * FRESH_SHARE)
         tables = await _declared_tables(store, catalogue)
     except OperatorError as error:
         return Observation(failure=_failure(error))
@@ -38,6 +50,19 @@ async def observe(ctx: Context, subject: Subject, spec: VectorStoreSpec, status:
         return Observation(catalogue, tables=await _with_coverage(store, tables))
     except OperatorError as error:
         return Observation(catalogue, tables=tables, coverage_failure=_failure(error))
+
+
+async def _service(ctx: Context, store: Store) -> Observation:
+    """One request an endpoint; the sweep is shared by nobody, for only this room asks for it."""
+    if store.spec.service is None:
+        return Observation()
+    try:
+        seen = await (await ctx.stores.service(store)).figures()
+    except OperatorError as error:
+        return Observation(service_failure=_failure(error))
+    if seen.failure is not None and seen.failure.reason == Reason.ServiceAuthenticationFailed:
+        ctx.stores.forget_token(store)  # a corrected Secret is read at the next sweep
+    return Observation(service=seen)
 
 
 def _failure(error: OperatorError) -> Failure:

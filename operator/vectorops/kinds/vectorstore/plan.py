@@ -111,7 +111,7 @@ def ready(look: Look) -> Verdict:
         return Verdict(Reason.InternalError, Reason.InternalError.next_step, ready="Unknown", reconciling=True)
     what = f"PostgreSQL {catalogue.version}, pgvector {catalogue.extension.version}"
     tables = f"{len(look.observed.tables)} declared tables found" if look.observed.tables else "no tables declared"
-    service = "no search service is declared" if look.spec.service is None else "the search service is not read yet"
+    service = "no search service is declared" if look.spec.service is None else "ServiceReachable tells of the service"
     period = float(look.spec.health_check_period_seconds)
     return Verdict(Why.StoreReady, f"{what}; {tables}; {service}.", ready="True", look_again=period)
 

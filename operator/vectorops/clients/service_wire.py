@@ -1,0 +1,133 @@
+"""The wire to the search service: one HTTP request, bounded in bytes and seconds, or one of our errors.
+
+No redirects (a token would follow), no compressed bodies and a bound on every body, so that a service that answers
+with gigabytes costs the operator a few kilobytes; no proxy of the environment. What it imports is heavy: a Wire opens
+nothing before its first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from vectorops.errors import Reason, Stalled, Transient
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_SECONDS = 3.0  # a process in the same cluster that does not take a connection in that time is gone
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Any HTTP answer but a redirect or a refused token. `body` is the parsed JSON, or None where it is none."""
+
+    status: int
+    seconds: float
+    body: Any | None = None
+    text: str = field(default="", repr=False)
+    retry_after: float = 0.0  # seconds, as the service asks
+
+    @property
+    def ok(self) -> bool:
+        """2xx."""
+        return 200 <= self.status < 300
+
+
+class Wire:
+    """A connection pool to the processes of one service, with one token."""
+
+    def __init__(self, https: bool, token: SecretStr | None) -> None:
+        self._scheme, self._token = "https" if https else "http", token
+        self._http: httpx2.AsyncClient | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def ask(self, address: str, method: str, path: str, json: Any, timeout: float, most: int) -> Answer:
+        """One request to `host:port`; at most `most` bytes and `timeout` seconds for the whole of it.
+
+        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects), Transient (ServiceUnavailable, ServiceTimeout,
+        ServiceAnswerInvalid).
+        """
+        import httpx2
+
+        began = time.perf_counter()
+        url = f"{self._scheme}://{address}{path}"
+        headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}
+        try:
+            async with asyncio.timeout(timeout):
+                async with self._client().stream(method, url, json=json, headers=headers) as response:
+                    body = await _bounded(response, path, most)
+        except TimeoutError:
+            text = f"{method} {path} was not answered within {timeout:g} s. {Reason.ServiceTimeout.next_step}"
+            raise Transient(Reason.ServiceTimeout, text) from None
+        except httpx2.InvalidURL:
+            raise invalid(path, "cannot be asked for: it is no path") from None
+        except httpx2.HTTPError as error:
+            text = f"{address} did not answer {path} ({type(error).__name__}). "
+            raise Transient(Reason.ServiceUnavailable, text + Reason.ServiceUnavailable.next_step) from error
+        seconds = time.perf_counter() - began
+        _refuse(response.status_code, path)
+        text = body.decode("utf-8", errors="replace")
+        return Answer(response.status_code, seconds, _json(text), text, _retry_after(response.headers))
+
+    def _client(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        if self._http is None:
+            self._http = httpx2.AsyncClient(
+                follow_redirects=False,
+                timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the whole is bounded by each request
+                headers={"Accept-Encoding": "identity", "User-Agent": "vectorops"},
+                trust_env=False,  # no proxy of the environment between us and a Service
+            )
+        return self._http
+
+
+async def _bounded(response: httpx2.Response, path: str, most: int) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise invalid(path, "is compressed, although no compression was offered")
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > most:
+            raise invalid(path, f"is larger than {most // 1024} KiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refuse(status: int, path: str) -> None:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        text = f"The search service refuses {path} (HTTP {status}). {Reason.ServiceAuthenticationFailed.next_step}"
+        raise Stalled(Reason.ServiceAuthenticationFailed, text)
+    if 300 <= status < 400:
+        text = f"The search service redirects {path} (HTTP {status}). {Reason.ServiceRedirects.next_step}"
+        raise Stalled(Reason.ServiceRedirects, text)
+
+
+def invalid(path: str, why: str) -> Transient:
+    """The error for an answer that cannot be used."""
+    text = f"The search service's answer to {path} {why}. {Reason.ServiceAnswerInvalid.next_step}"
+    return Transient(Reason.ServiceAnswerInvalid, text)
+
+
+def _json(text: str) -> Any | None:
+    try:
+        return jsonlib.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _retry_after(headers: Any) -> float:
+    value = headers.get("retry-after", "")
+    return min(float(value), 3600.0) if value.isascii() and value.isdigit() else 0.0
