@@ -54,3 +54,15 @@ def test_namespaces_are_a_comma_list_each_once_and_none_means_all(monkeypatch: p
 
 def test_every_setting_is_documented() -> None:
     assert [name for name, info in Settings.model_fields.items() if not info.description] == []
+
+
+def test_release_without_a_usable_kubeconfig_fails_and_says_what_to_set(tmp_path: Path) -> None:
+    code, told = run("release", env={"KUBECONFIG": str(tmp_path / "nowhere"), "VECTOROPS_WATCH_NAMESPACES": "a"})
+    assert code == 1
+    assert "KubernetesUnavailable" in told
+    assert "KUBECONFIG" in told
+
+
+def test_release_with_a_wrong_setting_names_it() -> None:
+    code, told = run("release", env={"VECTOROPS_WATCH_NAMESPACES": "a/b"})
+    assert (code, "VECTOROPS_WATCH_NAMESPACES: " in told) == (2, True)

@@ -142,7 +142,7 @@ class Scene:
         self.wait(f"{resource} to be gone", lambda: not self.get(resource), timeout)
 
     def _state(self) -> str:
-        objects = self.kubectl("get", "vst,vidx,vfill", "-oyaml", check=False)[-6000:]
+        objects = self.kubectl("get", "vectorops", "-oyaml", check=False)[-6000:]
         tail = self.operators[-1].process.log_tail(30) if self.operators else ""
         return f"{objects}\n--- operator\n{tail}"
 

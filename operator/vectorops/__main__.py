@@ -12,11 +12,14 @@ What a command needs is imported when it runs: `vectorops version` must not cost
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vectorops import __version__
+
+if TYPE_CHECKING:
+    from vectorops.settings import Settings
 
 FAILED, MISUSED = 1, 2
 
@@ -32,16 +35,7 @@ app = typer.Typer(
 @app.command()
 def run() -> None:
     """Run the operator until SIGTERM. Settings: VECTOROPS_* in the environment; Kubernetes: KUBECONFIG, or in a pod."""
-    from pydantic import ValidationError
-
-    from vectorops.settings import Settings
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors(include_input=False, include_context=False, include_url=False):
-            typer.echo(f"VECTOROPS_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
-        raise typer.Exit(MISUSED) from None
+    settings = _settings()
     from vectorops.app import main as serve
 
     serve(settings)
@@ -72,9 +66,55 @@ def manifests(
 
 
 @app.command()
+def release(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Only here; may be repeated. Default: VECTOROPS_WATCH_NAMESPACES, else all."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; name what would be released.")] = False,
+) -> None:
+    """Let go of every object before an uninstall: our finalizer goes, and nothing new is begun until told otherwise."""
+    import asyncio
+
+    from vectorops.clients.kubernetes import Kubernetes
+    from vectorops.errors import OperatorError
+    from vectorops.kinds import KINDS
+    from vectorops.runtime.release import release_all
+
+    async def let_go() -> None:
+        kubernetes = Kubernetes()
+        try:
+            where = tuple(namespace or _settings().namespaces)
+            async for name in release_all(kubernetes, KINDS, where, dry_run=dry_run):
+                typer.echo(f"{'would be released' if dry_run else 'released'}: {name}")
+        finally:
+            await kubernetes.close()
+
+    try:
+        asyncio.run(let_go())
+    except OperatorError as error:
+        typer.echo(f"{error.reason}: {error.message}", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _settings() -> Settings:
+    """The settings from the environment; a wrong one is named, never echoed, and ends the command."""
+    from pydantic import ValidationError
+
+    from vectorops.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_context=False, include_url=False):
+            typer.echo(f"VECTOROPS_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+        raise typer.Exit(MISUSED) from None
 
 
 def main() -> None:

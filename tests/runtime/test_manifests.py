@@ -382,7 +382,12 @@ def test_the_built_in_roles_gain_viewing_editing_and_approving() -> None:
 
 
 def test_what_was_written_is_in_order_and_writing_again_changes_nothing(tmp_path: Path) -> None:
-    assert manifests.write([thing()], tmp_path) == ["crds/things.yaml", "examples/install/rbac.yaml"]
+    assert manifests.write([thing()], tmp_path) == [
+        "charts/vectorops/templates/_rbac-rules.tpl",
+        "charts/vectorops/templates/crds/things.yaml",
+        "crds/things.yaml",
+        "examples/install/rbac.yaml",
+    ]
     assert manifests.check([thing()], tmp_path) == []
     assert manifests.write([thing()], tmp_path) == []
 
@@ -391,9 +396,11 @@ def test_a_file_that_was_edited_removed_or_left_over_is_named(tmp_path: Path) ->
     manifests.write([thing()], tmp_path)
     (tmp_path / "crds/things.yaml").write_text("edited")
     (tmp_path / "crds/former.yaml").write_text("left over")
+    (tmp_path / "charts/vectorops/templates/crds/former.yaml").write_text("left over")
     (tmp_path / manifests.RBAC_FILE).unlink()
     differing = manifests.check([thing()], tmp_path)
-    assert differing == ["crds/former.yaml", "crds/things.yaml", "examples/install/rbac.yaml"]
+    chart = "charts/vectorops/templates/crds/former.yaml"
+    assert differing == [chart, "crds/former.yaml", "crds/things.yaml", "examples/install/rbac.yaml"]
     manifests.write([thing()], tmp_path)
     assert manifests.check([thing()], tmp_path) == []
 

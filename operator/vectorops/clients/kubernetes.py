@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vectorops import __version__
@@ -99,14 +99,24 @@ class Kubernetes:
         return await self._patch_own(Request("patch", _own(plural), namespace, name, "status"), uid, [same, whole])
 
     async def patch_metadata(
-        self, plural: str, namespace: str, name: str, uid: str, *, finalizers: Sequence[str], resource_version: str
+        self,
+        plural: str,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        finalizers: Sequence[str],
+        resource_version: str,
+        annotations: Mapping[str, str] | None = None,
     ) -> Json | None:
-        """Replace the object's finalizers, provided that nobody changed it since `resource_version`.
+        """Replace the object's finalizers and merge `annotations`, if nobody changed it since `resource_version`.
 
         Returns the object as it is now, None when it is gone or another one. Raises Conflict (a Transient) when
         it changed meanwhile: read it again, someone else's finalizer may have come or gone.
         """
-        metadata = {"uid": uid, "resourceVersion": resource_version, "finalizers": list(finalizers)}
+        metadata: Json = {"uid": uid, "resourceVersion": resource_version, "finalizers": list(finalizers)}
+        if annotations:
+            metadata["annotations"] = dict(annotations)
         return await self._patch_own(Request("patch", _own(plural), namespace, name), uid, {"metadata": metadata})
 
     # -- what others own ----------------------------------------------------------------------------------------------

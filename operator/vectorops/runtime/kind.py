@@ -84,6 +84,11 @@ class Subject:
         """Whether a person asked to let go of what is outside (annotation `vectorops.dev/abandon`)."""
         return self.annotations.get("vectorops.dev/abandon", "").lower() == "true"
 
+    @property
+    def released(self) -> bool:
+        """Whether `vectorops release` (an uninstall) let go of it: nothing is begun that leaves something outside."""
+        return self.annotations.get("vectorops.dev/release", "").lower() == "true"
+
 
 @dataclass(frozen=True)
 class Action:

@@ -1,4 +1,4 @@
-"""The generated files: a CRD for every kind and the operator's RBAC, as YAML that reads well in a diff.
+"""The generated files: a CRD for every kind, the operator's RBAC, the chart's copies; YAML that reads well in a diff.
 
 Types are the one source: nobody edits what is written here, and `check` names every file that differs from what the
 types say. Refuses to write anything when one kind cannot be expressed (see `schema.py`).
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from vectorops.runtime import rbac
+from vectorops.runtime import chart, rbac
 from vectorops.runtime.api import GROUP, VERSION
 from vectorops.runtime.kind import Column, Kind
 from vectorops.runtime.schema import NAME_BYTES, NotAnApi, Schema, structural, without_defaults
@@ -63,6 +63,11 @@ def files(kinds: Sequence[Kind[Any, Any, Any]]) -> dict[str, str]:
     """Every generated file, by its path below the root of the repository."""
     made = {f"{CRDS}/{kind.names.plural}.yaml": header(f"{kind.room}.resource") + _dump(crd(kind)) for kind in kinds}
     made[RBAC_FILE] = header("vectorops.kinds") + _documents(rbac.install(kinds))
+    made |= {
+        f"{chart.CRDS}/{kind.names.plural}.yaml": chart.crd_template(header(f"{kind.room}.resource"), _dump(crd(kind)))
+        for kind in kinds
+    }
+    made[chart.RULES_FILE] = chart.rules_template(kinds, _rules)
     return made
 
 
@@ -83,7 +88,8 @@ def check(kinds: Sequence[Kind[Any, Any, Any]], root: Path) -> list[str]:
     """The files below `root` that differ from what the kinds say: changed, missing, or left over."""
     wanted = files(kinds)
     differing = [name for name, text in wanted.items() if _read(root / name) != text]
-    left_over = [f"{CRDS}/{path.name}" for path in (root / CRDS).glob("*.yaml") if f"{CRDS}/{path.name}" not in wanted]
+    present = [f"{folder}/{path.name}" for folder in (CRDS, chart.CRDS) for path in (root / folder).glob("*.yaml")]
+    left_over = [name for name in present if name not in wanted]
     return sorted([*differing, *left_over])
 
 
@@ -128,8 +134,13 @@ def _document(document: rbac.Document) -> str:
     if not document.reasons:
         return _dump(document.body)
     head = _dump({key: value for key, value in document.body.items() if key != "rules"})
-    rules = [f"# {why}\n{_dump([rule])}" for why, rule in zip(document.reasons, document.body["rules"], strict=True)]
-    return head + "rules:\n" + "".join(rules)
+    return head + "rules:\n" + _rules(document)
+
+
+def _rules(document: rbac.Document) -> str:
+    """The rules of a role, each below the reason for it."""
+    pairs = zip(document.reasons, document.body["rules"], strict=True)
+    return "".join(f"# {why}\n{_dump([rule])}" for why, rule in pairs)
 
 
 def _dump(body: Mapping[str, Any] | Sequence[Any]) -> str:

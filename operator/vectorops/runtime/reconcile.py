@@ -68,7 +68,7 @@ async def look(ctx: Context, tracked: Tracked) -> Seen:
     try:
         observed = await kind.observe(ctx, subject, spec, status)
         view = View(subject, spec, observed, status, ctx.clock())
-        verdict = kind.decide(view)
+        verdict = _unless_released(tracked, kind.decide(view))
         holds = kind.holds(view) or (verdict.action is not None and verdict.action.leaves)
         return Seen(verdict, kind.conditions(view), kind.figures(view), spec, observed, holds)
     except OperatorError as error:
@@ -105,8 +105,9 @@ async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
     """Bring the finalizer to what is held. True when a deleted object was released: nothing more is to be done."""
     subject = tracked.subject
     if subject.deleting_since is None:
-        if seen.own is not None and seen.holds != subject.has_finalizer:
-            await tracked.set_finalizer(ctx, present=seen.holds)
+        wanted = seen.holds and not subject.released
+        if seen.own is not None and wanted != subject.has_finalizer:
+            await tracked.set_finalizer(ctx, present=wanted)
         return False
     if not subject.has_finalizer:
         return not seen.holds
@@ -159,6 +160,19 @@ class Failing(Verdict):
     """A verdict that stands for an error."""
 
     backs_off: bool = False  # trying again is the remedy, so ever more slowly
+
+
+def _unless_released(tracked: Tracked, verdict: Verdict) -> Verdict:
+    """A released object has no finalizer and gets none, so no step is begun that a deletion would have to undo."""
+    subject = tracked.subject
+    withheld = verdict.action is not None and verdict.action.leaves
+    if not (subject.released and withheld and subject.deleting_since is None):
+        return verdict
+    resume = (
+        f"kubectl annotate -n {subject.namespace} {tracked.kind.names.plural} {subject.name} vectorops.dev/release-"
+    )
+    message = f"released by `vectorops release`: nothing new is begun; to go on: {resume}"
+    return Verdict(Reason.Released, message, verdict.ready, stalled=True, look_again=STALLED_LOOK)
 
 
 def _failing(error: OperatorError) -> Failing:

@@ -1,0 +1,21 @@
+# Wheels come from the build context (folder wheels/, see docs/install.md), so the build needs no network.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+COPY requirements/runtime.txt /build/runtime.txt
+COPY wheels /build/wheels
+# the hashes of runtime.txt hold for the dependencies; the package itself was built here
+RUN python3 -m venv /opt/vectorops \
+ && /opt/vectorops/bin/pip install --no-cache-dir --no-index --find-links /build/wheels --no-deps -r /build/runtime.txt \
+ && /opt/vectorops/bin/pip install --no-cache-dir --no-index --find-links /build/wheels --no-deps vectorops \
+ && /opt/vectorops/bin/pip uninstall --yes setuptools pip
+
+FROM ${BASE}
+COPY --from=build /opt/vectorops /opt/vectorops
+ENV PATH=/opt/vectorops/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["vectorops"]
+CMD ["run"]

@@ -1,0 +1,160 @@
+"""The chart for a matrix of values: what it renders to, and what a real API server says of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import helm_python
+import pytest
+import yaml
+
+from vectorops.kinds import KINDS
+from vectorops.runtime import chart, rbac
+
+if TYPE_CHECKING:
+    from stand.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "vectorops"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+MATRIX: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "named namespaces": {"watch": {"namespaces": ["default", "kube-public"]}},
+    "no CRDs": {"crds": {"install": False}},
+    "CRDs not kept": {"crds": {"keep": False}},
+    "no policy": {"approvalPolicy": {"enabled": False}},
+    "digest": {"image": {"digest": DIGEST, "pullSecrets": [{"name": "registry"}]}},
+    "roles of one's own": {"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "mine"}},
+    "monitored": {"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
+    "all about pods": {
+        "podLabels": {"team": "search"},
+        "podAnnotations": {"a": "b"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "system-cluster-critical",
+        "operator": {"extraEnv": [{"name": "TZ", "value": "UTC"}], "serviceAddresses": "{}"},
+    },
+}
+
+
+def rendered(values: dict[str, Any], path: Path = CHART) -> list[dict[str, Any]]:
+    files = helm_python.Chart.load(path).render(values, name="vectorops", namespace="vectorops-system")
+    texts = [text for name, text in files.items() if not name.endswith("NOTES.txt")]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def stated_rules() -> list[dict[str, Any]]:
+    return [{"apiGroups": [g.group], "resources": list(g.resources), "verbs": list(g.verbs)} for g in rbac.rules(KINDS)]
+
+
+def test_the_operator_s_role_is_the_rules_of_the_kinds_and_nothing_beyond() -> None:
+    roles = {role["metadata"]["name"]: role for role in of_kind(rendered({}), "ClusterRole")}
+    assert roles["vectorops-vectorops-system"]["rules"] == stated_rules()
+    assert len(roles) == 4
+
+
+def test_in_named_namespaces_there_is_a_role_in_each_and_none_of_the_cluster_for_the_operator() -> None:
+    made = rendered({"watch": {"namespaces": ["a", "b"]}, "rbac": {"aggregate": False}})
+    assert [(r["metadata"]["namespace"], r["rules"]) for r in of_kind(made, "Role")] == [
+        ("a", stated_rules()),
+        ("b", stated_rules()),
+    ]
+    assert of_kind(made, "ClusterRole") + of_kind(made, "ClusterRoleBinding") == []
+    env = of_kind(made, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "VECTOROPS_WATCH_NAMESPACES", "value": "a,b"} in env
+
+
+def test_the_crds_are_those_of_the_tree_and_kept_unless_told_otherwise() -> None:
+    tree = {f.stem: yaml.safe_load(f.read_text()) for f in (ROOT / "crds").glob("*.yaml")}
+    made = {crd["spec"]["names"]["plural"]: crd for crd in of_kind(rendered({}), "CustomResourceDefinition")}
+    assert {name: crd["spec"] for name, crd in made.items()} == {name: crd["spec"] for name, crd in tree.items()}
+    assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in made.values()} == {"keep"}
+    gone = of_kind(rendered({"crds": {"keep": False}}), "CustomResourceDefinition")
+    assert [crd for crd in gone if "annotations" in crd["metadata"]] == []
+    assert of_kind(rendered({"crds": {"install": False}}), "CustomResourceDefinition") == []
+
+
+def test_braces_in_a_description_come_out_as_they_went_in(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(CHART, tmp_path / "vectorops"))
+    text = 'metadata:\n  name: braces\nspec: "{{ .Values.nothing }} and {{title}}"\n'
+    template = chart.crd_template("# made\n", "kind: CustomResourceDefinition\n" + text)
+    (copy / "templates/crds/braces.yaml").write_text(template)
+    crds = {c["metadata"]["name"]: c for c in of_kind(rendered({}, copy), "CustomResourceDefinition")}
+    assert crds["braces"]["spec"] == "{{ .Values.nothing }} and {{title}}"
+
+
+def test_pods_are_restricted_and_a_digest_wins() -> None:
+    made = rendered(MATRIX["digest"])
+    for body in of_kind(made, "Deployment") + of_kind(made, "Job"):
+        pod = body["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["containers"][0]["image"] == f"vectorops@{DIGEST}"
+        assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"operator": {"logLevel": "LOUD"}}, "logLevel"),
+        ({"imgae": {}}, "imgae"),
+        ({"watch": {"namespaces": ["Not_A_Name"]}}, "namespaces"),
+        ({"image": {"digest": "sha256:short"}}, "digest"),
+        ({"httpPort": "http"}, "httpPort"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=named):
+        helm_python.Chart.load(CHART).validate_schema(values)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", [name for name in MATRIX if name != "monitored"])
+def test_the_api_server_takes_what_is_rendered(case: str, cluster: Cluster) -> None:
+    documents = rendered({**MATRIX[case]})
+    for document in documents:  # a namespace that is there, and is as strict as it can be, see the admission of pods
+        if document["metadata"].get("namespace") == "vectorops-system":
+            document["metadata"]["namespace"] = "default"
+    text = yaml.safe_dump_all(documents)
+    said = cluster.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", input=text)
+    assert said.count("serverside-applied") == len(documents)
+
+
+@pytest.mark.cluster
+def test_an_editor_may_not_approve_and_an_approver_may(cluster: Cluster, namespace: str) -> None:
+    policies = [d for d in rendered({"watch": {"namespaces": [namespace]}}) if "Admission" in d["kind"]]
+    cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(policies))
+    try:
+        bound = {"editor": ("view", "edit"), "approver": ("view", "edit", "admin")}
+        for who, role in ((who, f"vectorops-{role}") for who, roles in bound.items() for role in roles):
+            name, user = f"--clusterrole={role}", f"--user={who}-{namespace}"
+            cluster.kubectl("create", "rolebinding", f"{who}-{role}", name, user, "-n", namespace)
+        tried = _approval(cluster, namespace)
+        editor, approver = f"--as=editor-{namespace}", f"--as=approver-{namespace}"
+        deadline = time.monotonic() + 60  # a policy takes a moment until it is enforced
+        while "verb approve on vectorstores.vectorops.dev" not in (said := tried(editor, "--dry-run=server")):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+        assert "created" in tried(approver)
+        changed = ("annotate", "vst/approved", "-n", namespace, "--overwrite")
+        assert "verb approve" in cluster.kubectl(*changed, "vectorops.dev/approve=two", editor, check=False)
+        assert "annotated" in cluster.kubectl(*changed, "else=where", editor, check=False)
+        assert "annotated" in cluster.kubectl(*changed, "vectorops.dev/approve=two", approver, check=False)
+    finally:
+        cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=yaml.safe_dump_all(policies))
+
+
+def _approval(cluster: Cluster, namespace: str) -> Any:
+    """Creates a VectorStore that is approved from the first."""
+    from stand.scene import store_spec
+
+    body = {"apiVersion": "vectorops.dev/v1alpha1", "kind": "VectorStore", "spec": store_spec()}
+    body["metadata"] = {"name": "approved", "namespace": namespace, "annotations": {"vectorops.dev/approve": "one"}}
+    text = yaml.safe_dump(body)
+    return lambda *args: cluster.kubectl("create", "-f", "-", *args, input=text, check=False)
