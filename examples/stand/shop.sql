@@ -61,3 +61,6 @@ CREATE FUNCTION find_similar_products(
 $$;
 
 GRANT SELECT ON products, searches, user_profiles, product_vectors TO api;
+-- the search service logs what is searched, and its own backfill writes embeddings
+GRANT INSERT (query, results_count) ON searches TO api;
+GRANT UPDATE (embedding, updated_at) ON products TO api;

@@ -23,7 +23,7 @@ QUANTILE = 0.95
 class CacheFigures:
     """`/api/performance/cache/stats`. Percent from 0 to 100."""
 
-    hit_rate_percent: int | None = None
+    hit_rate_percent: float | None = None
     hits: int | None = None
     misses: int | None = None
 
@@ -36,7 +36,7 @@ class PoolFigures:
     active: int | None = None
     idle: int | None = None
     waiting: int | None = None
-    utilization_percent: int | None = None
+    utilization_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Counters:
 class Interval:
     """What happened between two sights, over all processes."""
 
-    p95_milliseconds: int | None = None
-    error_rate_percent: int | None = None
+    p95_milliseconds: float | None = None
+    error_rate_percent: float | None = None
 
 
 def cache_figures(body: Any) -> CacheFigures:
@@ -79,7 +79,7 @@ def pool_figures(body: Any) -> PoolFigures:
     size, active = _count(keys, "max"), _count(keys, "active")
     utilization = _percent(keys, "utilization")
     if utilization is None and size and active is not None:
-        utilization = min(100, round(100 * active / size))
+        utilization = min(100.0, 100 * active / size)
     return PoolFigures(size, active, _count(keys, "idle"), _count(keys, "waiting"), utilization)
 
 
@@ -124,8 +124,8 @@ def interval(former: Mapping[str, Counters], present: Iterable[Counters]) -> Int
             searches += now.searches - before.searches
             failed += (now.failed or 0.0) - (before.failed or 0.0)
     seconds = quantile(QUANTILE, buckets)
-    rate = round(100 * failed / searches) if searches > 0 else None
-    return Interval(None if seconds is None else round(seconds * 1000), rate)
+    rate = 100 * failed / searches if searches > 0 else None
+    return Interval(None if seconds is None else seconds * 1000, rate)
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
@@ -159,7 +159,11 @@ def _keys(body: Any) -> Mapping[str, Any]:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON knows no bounds
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def _count(keys: Mapping[str, Any], name: str) -> int | None:
@@ -167,10 +171,10 @@ def _count(keys: Mapping[str, Any], name: str) -> int | None:
     return None if number is None or number > 2**53 else int(number)
 
 
-def _percent(keys: Mapping[str, Any], name: str) -> int | None:
+def _percent(keys: Mapping[str, Any], name: str) -> float | None:
     """`name` is a fraction; `namePercent`, where it is there, is the percent itself and wins."""
     twin = _number(keys.get(f"{name}Percent"))
     if twin is not None:
-        return round(twin) if twin <= 100 else None
+        return twin if twin <= 100 else None
     fraction = _number(keys.get(name))
-    return round(100 * fraction) if fraction is not None and fraction <= 1 else None
+    return 100 * fraction if fraction is not None and fraction <= 1 else None

@@ -33,7 +33,9 @@ def conditions(view: Look) -> dict[str, Condition]:
     return {c.type: c for c in KIND.conditions(view)}
 
 
-def seen(p95: int | None = 100, errors: int | None = 0, hits: int | None = 80, used: int | None = 20) -> ServiceFigures:
+def seen(
+    p95: float | None = 100, errors: float | None = 0, hits: float | None = 80, used: float | None = 20
+) -> ServiceFigures:
     cache, pool = CacheFigures(hit_rate_percent=hits), PoolFigures(max=5, utilization_percent=used)
     return ServiceFigures("healthy", cache, pool, interval=Interval(p95, errors))
 
@@ -82,6 +84,9 @@ def test_a_missing_secret_says_nothing_about_the_service() -> None:
         ("CacheHealthy", seen(hits=None), "Unknown", "NoFigures"),
         ("PoolHealthy", seen(used=80), "True", "Healthy"),
         ("PoolHealthy", seen(used=95), "False", "Warning"),
+        ("PoolHealthy", seen(used=95.4), "False", "Critical"),
+        ("ErrorRateHealthy", seen(errors=2.4), "False", "Warning"),
+        ("CacheHealthy", seen(hits=49.6), "False", "Warning"),
         ("PoolHealthy", seen(used=96), "False", "Critical"),
     ],
 )

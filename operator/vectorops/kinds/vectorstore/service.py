@@ -27,7 +27,7 @@ class Gauge:
     what: str
     unit: str
     path: str
-    value: int | None
+    value: float | None
     limits: Latency | ErrorRate | HitRate | PoolUtilization
     remedy: str
 
@@ -47,10 +47,10 @@ def with_service(look: Look, observed: Observed) -> Observed:
     p95 = seen.interval.p95_milliseconds
     return observed.model_copy(
         update={
-            "p95_latency_milliseconds": None if p95 is None else rounded(p95),
-            "error_rate_percent": seen.interval.error_rate_percent,
-            "cache_hit_rate_percent": seen.cache.hit_rate_percent if seen.cache else None,
-            "pool_utilization_percent": seen.pool.utilization_percent if seen.pool else None,
+            "p95_latency_milliseconds": None if p95 is None else rounded(round(p95)),
+            "error_rate_percent": _whole(seen.interval.error_rate_percent),
+            "cache_hit_rate_percent": _whole(seen.cache.hit_rate_percent if seen.cache else None),
+            "pool_utilization_percent": _whole(seen.pool.utilization_percent if seen.pool else None),
         }
     )
 
@@ -59,6 +59,10 @@ def rounded(milliseconds: int) -> int:
     """Two significant digits; exact below a hundred."""
     scale = int(10 ** max(0, len(str(milliseconds)) - 2))
     return (milliseconds + scale // 2) // scale * scale
+
+
+def _whole(percent: float | None) -> int | None:
+    return None if percent is None else round(percent)
 
 
 def _gauges(look: Look) -> tuple[Gauge, ...]:
@@ -101,7 +105,7 @@ def _judged(look: Look, gauge: Gauge) -> Condition:
     return Condition(gauge.condition, "False", reason, f"{gauge.what} is {side} {limit}{gauge.unit}. {gauge.remedy}")
 
 
-def _worse(value: int, limit: int, low_is_bad: bool) -> bool:
+def _worse(value: float, limit: int, low_is_bad: bool) -> bool:
     return value < limit if low_is_bad else value > limit
 
 

@@ -1,0 +1,83 @@
+"""People searching, in the background: HTTP requests to the search service, drawn as the shop's log draws them.
+
+Every search goes to one of the addresses that the process node says are ready at that moment, as a Service would
+spread them. Answers that are no 2xx, and no answer, are errors. Used by the demo throughout and by tests while the
+Deployment rolls. Refused: load; it is a handful of requests a second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+
+PAUSE_SECONDS: Final = 0.2  # five searches a second: traffic, and the embedding server keeps time for the backfill
+TIMEOUT_SECONDS: Final = 10.0
+DRAWN: Final = 2_000  # the newest searches of the log; drawing from them follows its skew
+
+RECENT: Final = "SELECT query FROM searches WHERE btrim(query) <> '' ORDER BY created_at DESC LIMIT $1"
+
+
+async def recent_queries(dsn: str) -> list[str]:
+    """What was searched last, with repetitions, newest first."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row["query"] for row in await connection.fetch(RECENT, DRAWN)]
+    finally:
+        await connection.close()
+
+
+class Traffic:
+    """A thread that searches until it is stopped."""
+
+    def __init__(self, addresses: Path, service: str, token: str, queries: Sequence[str], seed: int = 1) -> None:
+        """`addresses` is the node's file; `service` a key of it, such as "shop/api:3000"."""
+        self._addresses, self._service, self._token = addresses, service, token
+        self._queries, self._random = queries, random.Random(seed)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        self.searches = self.errors = self.cached = 0
+        self.first_error = ""
+
+    def __enter__(self) -> Self:
+        """Start searching."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop searching."""
+        self._stop.set()
+        self._thread.join(timeout=TIMEOUT_SECONDS + 5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_SECONDS):
+            self.searches += 1
+            try:
+                self._search(self._random.choice(self._queries))
+            except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+                self.errors += 1
+                self.first_error = self.first_error or f"{type(error).__name__}: {error}"
+
+    def _search(self, query: str) -> None:
+        ready = json.loads(self._addresses.read_text())[self._service]
+        connection = http.client.HTTPConnection(self._random.choice(ready), timeout=TIMEOUT_SECONDS)
+        try:
+            body = json.dumps({"query": query[:8192], "limit": 10})
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+            connection.request("POST", "/api/vectors/search", body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status != http.client.OK:
+                raise ValueError(f"HTTP {answer.status}")
+            self.cached += json.loads(content).get("cached") is not None
+        finally:
+            connection.close()
