@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo run soak bench-latency requirements
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo run soak bench-latency requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ soak: parts ## the long test: ten minutes in which an unchanged world must write
 
 bench-latency: parts ## measure spec edit to status on a real API server
 	@$(PY) bench/latency.py
+
+wheels: $(STAMP) ## fetch and build the wheels that the Dockerfile installs from, into wheels/
+	@rm -rf wheels
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir wheels -r requirements/runtime.txt
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir wheels .
+	@ls wheels | wc -l | xargs echo "wheels:"
 
 requirements: $(STAMP) ## compile requirements/*.in, some minutes; UPGRADE=1 takes newer versions
 	@for file in runtime dev go; do \

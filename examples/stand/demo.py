@@ -1,6 +1,6 @@
 """`make demo`: the main job, on real parts, in front of your eyes.
 
-Three thousand real products get real embeddings, an index is built and rebuilt while searches go on, and everything
+Three thousand real products get real embeddings, an index is built and rebuilt, all while people search, and everything
 shown is what `kubectl get` shows. Ends with a table and exit code 0; a promise that does not hold ends it with 1.
 `KEEP=1` keeps everything running afterwards, until Ctrl-C.
 """
@@ -28,6 +28,7 @@ from stand.embed import embed_query, vector_literal
 from stand.process import exit_on_sigterm
 from stand.searcher import Searcher
 from stand.shop import fill_noisy_copy
+from stand.traffic import Traffic, recent_queries
 from stand.world import NAMESPACE, ROOT, World
 
 PRODUCTS: Final = 3_000
@@ -179,6 +180,18 @@ def rebuild(story: Story) -> None:
     story.note("searches without a valid index", str(searcher.unindexed))
 
 
+def health(story: Story) -> None:
+    """The store with all its columns: from the database, and from the service that people search."""
+    paths = ("p95LatencyMilliseconds", "errorRatePercent", "cacheHitRatePercent", "poolUtilizationPercent")
+
+    def figures() -> list[str]:
+        return [story.field("vst/shop", f".status.observed.{path}") for path in paths]
+
+    story.watch("the store's figures", lambda: all(figures()), 60, "vst")
+    p95, errors, hits, used = figures()
+    story.note("the store's health", f"p95 {p95} ms, errors {errors} %, cache {hits} %, pool {used} %")
+
+
 def tell(story: Story) -> None:
     """The table at the end."""
     table = Table(show_header=False, title=f"vectorops demo, {time.monotonic() - story.started:.0f} s")
@@ -193,13 +206,19 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vectorops-demo-") as directory:
-        console.print("bringing the stand up: Kubernetes API, Postgres, embedding server, operator")
+        console.print("bringing the stand up: Kubernetes API, Postgres, embeddings, search service, operator")
         with World(Path(directory), products=PRODUCTS, operator_env={"VECTOROPS_STATUS_PERIOD_SECONDS": "1"}) as world:
             story = Story(world, console, started=began)
             story.say("the stand is up")
             try:
-                for chapter in (backfill, search, second_index, rebuild):
-                    chapter(story)
+                queries = asyncio.run(recent_queries(world.shop.admin_dsn))
+                with Traffic(world.addresses, f"{NAMESPACE}/api:3000", world.api_token, queries) as traffic:
+                    for chapter in (backfill, search, second_index, rebuild, health):
+                        chapter(story)
+                seen = f"{traffic.searches}, {traffic.errors} errors, {traffic.cached} from the cache"
+                story.note("searches over HTTP, all the while", seen)
+                if traffic.errors:
+                    raise Disappointed(f"searches failed: {traffic.first_error}")
             except Disappointed as error:
                 console.print(
                     Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator.process.log_tail(30)}")

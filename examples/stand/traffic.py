@@ -1,8 +1,8 @@
 """People searching, in the background: HTTP requests to the search service, drawn as the shop's log draws them.
 
-Every search goes to one of the addresses that the process node says are ready at that moment, as a Service would
-spread them. Answers that are no 2xx, and no answer, are errors. Used by the demo throughout and by tests while the
-Deployment rolls. Refused: load; it is a handful of requests a second.
+Every search goes to one of the addresses in the file that the operator reads too, as a Service would spread them.
+Answers that are no 2xx, and no answer, are errors. Used by the demo throughout. Refused: load; it is a handful of
+requests a second.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Traffic:
     """A thread that searches until it is stopped."""
 
     def __init__(self, addresses: Path, service: str, token: str, queries: Sequence[str], seed: int = 1) -> None:
-        """`addresses` is the node's file; `service` a key of it, such as "shop/api:3000"."""
+        """`addresses` is the file; `service` a key of it, such as "shop/api:3000"."""
         self._addresses, self._service, self._token = addresses, service, token
         self._queries, self._random = queries, random.Random(seed)
         self._stop = threading.Event()

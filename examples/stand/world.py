@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 import urllib.error
@@ -24,6 +25,7 @@ from stand.cluster import Cluster, start_cluster
 from stand.embedding_server import EmbeddingServer
 from stand.postgres import Postgres
 from stand.process import Process, free_port
+from stand.service import SearchServiceProcess
 from stand.shop import Shop, create_shop
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -32,6 +34,8 @@ SERVICE_ACCOUNT: Final = "vectorops"
 NAMESPACE: Final = "shop"
 READY_SECONDS: Final = 60.0
 SERVED_SECONDS: Final = 30.0
+REPLICAS: Final = 3
+"""Of the search service, as the runbook has it."""
 
 
 class OperatorProcess:
@@ -92,6 +96,8 @@ class World:
         self.postgres: Postgres
         self.shop: Shop
         self.embeddings: EmbeddingServer
+        self.addresses = directory / "addresses.json"  # of the Service api, as VECTOROPS_SERVICE_ADDRESSES reads it
+        self.api_token = secrets.token_urlsafe(24)
         self.operator: OperatorProcess
 
     def __enter__(self) -> Self:
@@ -104,9 +110,11 @@ class World:
             self.embeddings = self._stack.enter_context(EmbeddingServer(self.directory / "embeddings"))
             install(self.cluster)
             prepare_namespace(self.cluster, NAMESPACE, self.shop.operator_dsn, self.embeddings.base_url)
+            self._serve()
             kubeconfig = self.cluster.kubeconfig_for_serviceaccount(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
             log = self.directory / "operator.log"
-            self.operator = self._stack.enter_context(OperatorProcess(kubeconfig, log, env=self._operator_env))
+            env = {"VECTOROPS_SERVICE_ADDRESSES": f"@{self.addresses}", **self._operator_env}
+            self.operator = self._stack.enter_context(OperatorProcess(kubeconfig, log, env=env))
         except BaseException:
             self._stack.close()
             raise
@@ -118,6 +126,24 @@ class World:
         """Take everything down, the operator first."""
         self._stack.close()
 
+    def _serve(self) -> None:
+        """The replicas of the search service, and where the operator finds them."""
+        self.cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", {"token": self.api_token}))
+        replicas = [
+            SearchServiceProcess(
+                self.directory / "service",
+                name=f"api-{number}",
+                database_url=self.shop.api_dsn,
+                embeddings_base_url=self.embeddings.base_url,
+                env={"API_TOKEN": self.api_token, "VECTOR_POOL_MAX": "5"},
+            )
+            for number in range(REPLICAS)
+        ]
+        for replica in replicas:
+            self._stack.enter_context(replica)
+        table = {f"{NAMESPACE}/api:3000": [replica.address for replica in replicas]}
+        self.addresses.write_text(json.dumps(table))
+
     def kubectl(self, *args: str) -> str:
         """kubectl in the shop's namespace."""
         return self.cluster.kubectl("--namespace", NAMESPACE, *args)
@@ -128,6 +154,7 @@ class World:
             ("Kubernetes API", f"export KUBECONFIG={self.cluster.kubeconfig}"),
             ("Postgres", f"127.0.0.1:{self.postgres.port}, database shop"),
             ("embeddings", self.embeddings.base_url),
+            ("search service", f"{REPLICAS} replicas, addresses in {self.addresses}"),
             ("operator", f"http://127.0.0.1:{self.operator.port}/metrics, log {self.operator.log}"),
         ]
 

@@ -27,6 +27,7 @@ def test_every_example_becomes_ready_and_reads_well(
     cluster.kubectl("create", "namespace", NAMESPACE)
     scene = Scene(cluster, NAMESPACE, tmp_path)
     scene.secret("shop-db", url=shop.operator_dsn)
+    scene.secret("shop-api", token="of-the-service")
     scene.secret("embeddings", apiKey=provider.api_key, baseURL=provider.base_url)
     try:
         scene.operator()
