@@ -42,6 +42,11 @@ def test_wrong_settings_are_named_by_their_variable_before_anything_starts() -> 
     assert "VECTOROPS_LOG_FORMAT: " in told
 
 
+def test_wrong_service_addresses_end_the_command_like_any_other_setting() -> None:
+    code, told = run("run", env={"VECTOROPS_SERVICE_ADDRESSES": "{not json"})
+    assert (code, told) == (2, "VECTOROPS_SERVICE_ADDRESSES: no JSON: JSONDecodeError\n")
+
+
 def test_namespaces_are_a_comma_list_each_once_and_none_means_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VECTOROPS_WATCH_NAMESPACES", raising=False)
     assert Settings().namespaces == ()

@@ -37,8 +37,13 @@ def run() -> None:
     """Run the operator until SIGTERM. Settings: VECTOROPS_* in the environment; Kubernetes: KUBECONFIG, or in a pod."""
     settings = _settings()
     from vectorops.app import main as serve
+    from vectorops.clients.service_addresses import AddressesInvalid
 
-    serve(settings)
+    try:
+        serve(settings)
+    except AddressesInvalid as error:
+        typer.echo(f"VECTOROPS_SERVICE_ADDRESSES: {error}", err=True)
+        raise typer.Exit(MISUSED) from None
 
 
 @app.command()

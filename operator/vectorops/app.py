@@ -17,7 +17,7 @@ from vectorops.clients.kubernetes import Kubernetes
 from vectorops.clients.postgres import Databases
 from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
-from vectorops.clients.service_addresses import Addresses, AddressesInvalid
+from vectorops.clients.service_addresses import Addresses
 from vectorops.errors import OperatorError
 from vectorops.kinds import KINDS
 from vectorops.logs import configure_logging
@@ -36,13 +36,9 @@ SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being ap
 
 
 def main(settings: Settings) -> None:
-    """Run the operator until it is told to stop."""
+    """Run the operator until it is told to stop. Raises AddressesInvalid before anything is begun."""
     configure_logging(settings.log_format, settings.log_level)
-    try:
-        operator = Operator(settings)
-    except AddressesInvalid as error:
-        raise SystemExit(f"VECTOROPS_SERVICE_ADDRESSES is {error}") from None
-    asyncio.run(operator.run())
+    asyncio.run(Operator(settings).run())
 
 
 class Operator:

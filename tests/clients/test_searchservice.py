@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from vectorops.clients.searchservice import METRICS, SearchService
+from vectorops.clients.searchservice import METRICS, SearchService, SearchServices, ServiceAt
 from vectorops.clients.service_addresses import Addresses, AddressesInvalid, parse_addresses
+from vectorops.clients.service_figures import Interval
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 Handler = Callable[[str, dict[str, str], asyncio.StreamWriter], Awaitable[None]]
@@ -340,3 +341,30 @@ def test_a_file_of_addresses_is_read_again_and_a_broken_one_changes_nothing(tmp_
     assert addresses.of("shop", "api", 3000) == ("127.0.0.1:2", "127.0.0.1:3")
     write('{"shop/api:3000": []}')
     assert addresses.of("shop", "api", 3000) == ()
+
+
+@pytest.mark.parametrize("value", ["+Inf", "NaN", "-3"])
+async def test_a_counter_that_is_no_number_of_searches_is_left_out(value: str) -> None:
+    """Infinity minus infinity is no number, and what compares with none of the bounds would be found in no bucket."""
+    bucket = "vector_search_duration_seconds_bucket"
+    text = f'{bucket}{{le="0.1"}} 1\n{bucket}{{le="+Inf"}} {value}\n'
+    text += f'vector_searches_total{{status="ok"}} {value}\n'
+    async with serving(by_path({METRICS: text}, http("404 Not Found"))) as address:
+        asked = service(address)
+        for _ in range(2):
+            seen = await asked.figures()
+        assert (seen.interval, seen.failure, seen.failures) == (Interval(), None, ())
+        await asked.close()
+
+
+async def test_every_owner_has_a_client_of_its_own_and_a_deleted_one_is_closed() -> None:
+    services = SearchServices()
+    at = ServiceAt("shop", "api", 3000)
+    mine = await services.open(("shop", "a"), at, SecretStr("one"))
+    other = await services.open(("shop", "b"), at, SecretStr("two"))
+    assert mine is not other
+    assert await services.open(("shop", "a"), at, SecretStr("one")) is mine  # the other's token did not close it
+    assert await services.open(("shop", "a"), at, SecretStr("new")) is not mine
+    await services.discard(("shop", "b"))
+    assert await services.open(("shop", "b"), at, SecretStr("two")) is not other
+    await services.close()

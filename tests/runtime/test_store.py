@@ -268,3 +268,37 @@ def test_the_aliases_that_camel_case_would_get_wrong() -> None:
     shown = spec.model_dump(by_alias=True)
     assert shown["thresholds"]["p95LatencyMilliseconds"] == {"warning": 500, "critical": 2000}
     assert shown["healthCheckPeriodSeconds"] == 30
+
+
+SERVICE = {"serviceRef": {"name": "api", "port": 3000}, "authSecretRef": {"name": "token", "key": "token"}}
+
+
+async def test_a_store_without_a_search_service_says_what_to_declare(databases: Databases) -> None:
+    stores = stores_of(Cluster(db=NOWHERE), databases)
+    stores.seen("team", "shop", body())
+    with pytest.raises(Stalled, match="names no search service. Name the search service in spec.service") as caught:
+        await stores.service(await stores.resolve("team", "shop"))
+    assert caught.value.reason == Reason.ServiceNotDeclared
+
+
+@pytest.mark.parametrize("token", ["schl\u00fcssel", "one two", "line\nbreak", "\x00"])
+async def test_a_token_that_fits_no_header_is_named_and_never_shown(databases: Databases, token: str) -> None:
+    cluster = Cluster(db=NOWHERE, token=token)
+    stores = stores_of(cluster, databases)
+    stores.seen("team", "shop", body(service=SERVICE))
+    with pytest.raises(Stalled, match="Secret token, key token: a bearer token is printable ASCII") as caught:
+        await stores.service(await stores.resolve("team", "shop"))
+    assert caught.value.reason == Reason.SecretInvalid
+    assert token not in caught.value.message
+    assert cluster.forgotten == ["token"]  # a corrected Secret is read at the next look
+
+
+async def test_the_service_of_a_deleted_store_is_closed(databases: Databases) -> None:
+    stores = stores_of(Cluster(db=NOWHERE, token="t"), databases)
+    stores.seen("team", "shop", body(service=SERVICE))
+    store = await stores.resolve("team", "shop")
+    service = await stores.service(store)
+    assert await stores.service(store) is service
+    stores.seen("team", "shop", None)
+    await asyncio.sleep(0)
+    assert await stores.service(store) is not service

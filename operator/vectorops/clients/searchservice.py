@@ -54,6 +54,16 @@ class ServiceFigures:
     failures: tuple[tuple[str, str], ...] = ()  # (path, reason) of single endpoints
 
 
+@dataclass(frozen=True)
+class ServiceAt:
+    """Which Service, and how it is spoken to."""
+
+    namespace: str
+    name: str
+    port: int
+    https: bool = False
+
+
 class SearchService:
     """One service behind its Service reference."""
 
@@ -201,29 +211,36 @@ class SearchService:
 
 
 class SearchServices:
-    """All services of this process; the same reference with the same token is one object, which keeps its counters."""
+    """The services of this process: each owner (a VectorStore's namespace and name) has a client of its own."""
 
     def __init__(self, addresses: Addresses | None = None) -> None:
         self._addresses = addresses or Addresses()
-        self._open: dict[tuple[str, str, int, bool], tuple[SecretStr | None, SearchService]] = {}
+        self._open: dict[tuple[str, str], tuple[ServiceAt, SecretStr | None, SearchService]] = {}
 
-    async def open(self, namespace: str, name: str, port: int, https: bool, token: SecretStr | None) -> SearchService:
-        """The service; a changed token is a new object, and the former one is closed."""
-        key = (namespace, name, port, https)
-        token_before, service = self._open.get(key, (None, None))
-        if service is not None and token_before == token:
-            return service
-        fresh = SearchService(namespace, name, port, https=https, token=token, addresses=self._addresses)
-        self._open[key] = (token, fresh)
-        if service is not None:
-            await service.close()
-        return fresh
+    async def open(self, owner: tuple[str, str], at: ServiceAt, token: SecretStr | None) -> SearchService:
+        """The owner's service; the same reference with the same token is one object, which keeps its counters.
+
+        A changed reference or token is a new object, and the former one is closed.
+        """
+        former = self._open.get(owner)
+        if former is not None and former[:2] == (at, token):
+            return former[2]
+        service = SearchService(at.namespace, at.name, at.port, https=at.https, token=token, addresses=self._addresses)
+        self._open[owner] = (at, token, service)
+        if former is not None:
+            await former[2].close()
+        return service
+
+    async def discard(self, owner: tuple[str, str]) -> None:
+        """The owner is gone: close its connections."""
+        former = self._open.pop(owner, None)
+        if former is not None:
+            await former[2].close()
 
     async def close(self) -> None:
         """Close all connections."""
-        for _, service in self._open.values():
-            await service.close()
-        self._open.clear()
+        for owner in list(self._open):
+            await self.discard(owner)
 
 
 def _must_be_ok(answer: Answer, path: str) -> None:

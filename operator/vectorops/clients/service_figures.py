@@ -99,10 +99,12 @@ def counters(text: str, address: str) -> Counters:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             value = float(sample.value)
-            if sample.name == f"{DURATION}_bucket" and "le" in sample.labels and value >= 0:
+            if not (math.isfinite(value) and value >= 0):
+                continue  # no count that can be meant, and infinity minus infinity would be none either
+            if sample.name == f"{DURATION}_bucket" and "le" in sample.labels:
                 bound = float(sample.labels["le"])
                 buckets[bound] = buckets.get(bound, 0.0) + value
-            elif sample.name == SEARCHES and value >= 0:
+            elif sample.name == SEARCHES:
                 searches = (searches or 0.0) + value
                 failed = (failed or 0.0) + (value if sample.labels.get("status") in FAILED else 0.0)
             elif sample.name == STARTED:

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from vectorops.clients.catalogue import Catalogue, read_catalogue
 from vectorops.clients.dsn import Target, Tls
 from vectorops.clients.postgres import Database, Databases
-from vectorops.clients.searchservice import SearchService, SearchServices
+from vectorops.clients.searchservice import SearchService, SearchServices, ServiceAt, ServiceFigures
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.runtime.api import SecretKeyRef
 from vectorops.runtime.store_spec import Scheme, TableSpec, VectorStoreSpec
@@ -94,13 +94,17 @@ class Stores:
         self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
         self._opened: dict[tuple[str, str], Database] = {}
         self._snapshots: dict[str, _Snapshot] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
-        """What the watch delivered; None: the store is gone. Its connection then closes by being idle."""
+        """What the watch delivered; None: the store is gone. Its database connection then closes by being idle."""
         if body is not None:
             self._bodies[namespace, name] = body
             return
         self._bodies.pop((namespace, name), None)
+        closing = asyncio.ensure_future(self._services.discard((namespace, name)))
+        self._leaving.add(closing)  # or the garbage collector may take it before it ran
+        closing.add_done_callback(self._leaving.discard)
         database = self._opened.pop((namespace, name), None)
         if database is not None and database not in self._opened.values():
             self._snapshots.pop(database.key, None)
@@ -162,14 +166,32 @@ class Stores:
         return catalogue
 
     async def service(self, store: Store) -> SearchService:
-        """The store's search service. Raises Stalled (ServiceNotDeclared, SecretNotFound, SecretInvalid)."""
+        """The store's search service. Raises Stalled (ServiceNotDeclared, SecretNotFound, SecretInvalid).
+
+        Two stores that name the same Service, perhaps with different tokens, have a client each.
+        """
         declared = store.spec.service
         if declared is None:
             text = f"VectorStore {store.name} names no search service. {Reason.ServiceNotDeclared.next_step}"
             raise Stalled(Reason.ServiceNotDeclared, text)
         auth, ref = declared.auth_secret_ref, declared.service_ref
         token = await self._value(store.namespace, auth) if auth is not None else None
-        return await self._services.open(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS, token)
+        if auth is not None and token is not None and not _fits_a_header(token):
+            self._secrets.forget(store.namespace, auth.name)
+            text = f"Secret {auth.name}, key {auth.key}: a bearer token is printable ASCII without spaces; "
+            raise Stalled(Reason.SecretInvalid, text + "write the token alone, without a line break.")
+        at = ServiceAt(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS)
+        return await self._services.open((store.namespace, store.name), at, token)
+
+    async def service_figures(self, store: Store) -> ServiceFigures:
+        """One sweep over the store's search service. Raises as `service` does; what it answers stands in the figures.
+
+        A refused token is forgotten: a corrected Secret is read at the next sweep.
+        """
+        seen = await (await self.service(store)).figures()
+        if seen.failure is not None and seen.failure.reason == Reason.ServiceAuthenticationFailed:
+            self.forget_token(store)
+        return seen
 
     def forget_token(self, store: Store) -> None:
         """The search service refused the token: read its Secret anew next time."""
@@ -216,6 +238,11 @@ def extension_missing(catalogue: Catalogue) -> str:
             "pgvector is not installed on the database server: install its package, then run CREATE EXTENSION vector;"
         )
     return "The extension vector is not in this database. Have an administrator run: CREATE EXTENSION vector;"
+
+
+def _fits_a_header(token: SecretStr) -> bool:
+    value = token.get_secret_value()
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _retrieve(task: asyncio.Task[Catalogue]) -> None:

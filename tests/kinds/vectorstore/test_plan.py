@@ -12,11 +12,11 @@ from vectorops.clients.catalogue import Catalogue, Column, Extension, Index, Rol
 from vectorops.clients.coverage import TableCoverage
 from vectorops.errors import Reason
 from vectorops.kinds.vectorstore import KIND
-from vectorops.kinds.vectorstore.figures import percent, rows, two_digits
 from vectorops.kinds.vectorstore.observation import Failure, Observation, TableSeen
 from vectorops.kinds.vectorstore.plan import Look
 from vectorops.kinds.vectorstore.resource import VectorStoreStatus
 from vectorops.runtime.kind import Condition, Subject, Verdict
+from vectorops.runtime.rounding import percent, rows, two_digits
 from vectorops.runtime.store_spec import VectorStoreSpec
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -23,6 +23,7 @@ from vectorops.kinds.vectorindex.resource import Blocker, BuildStatus, IndexStat
 from vectorops.kinds.vectorindex.sizing import Spill, size_text
 from vectorops.runtime.api import HistoryEntry, Progress
 from vectorops.runtime.kind import Condition
+from vectorops.runtime.rounding import two_digits
 
 HISTORY = 10  # entries, as the CRD allows
 DEFINITION = 1024  # characters of the definition that are shown, as the CRD allows
@@ -68,11 +69,11 @@ def _index(look: Look, index: Index) -> IndexStatus:
         name=index.name,
         managed=claimed(look, index),
         definition=index.definition[:DEFINITION],
-        size_bytes=_rounded(index.size_bytes),
+        size_bytes=two_digits(index.size_bytes),
         size=size_text(index.size_bytes),
-        rows=_rounded(rows) if rows is not None else None,
-        scans=_rounded(index.scans),
-        bytes_per_row=_rounded(index.size_bytes // rows) if rows else None,
+        rows=two_digits(rows) if rows is not None else None,
+        scans=two_digits(index.scans),
+        bytes_per_row=two_digits(index.size_bytes // rows) if rows else None,
     )
 
 
@@ -191,9 +192,3 @@ def _advisory(look: Look) -> tuple[Condition, ...]:
     if look.observed.advisories:
         return (Condition("Advisory", "True", Why.VersionAdvisory, " ".join(look.observed.advisories)),)
     return ()
-
-
-def _rounded(value: int) -> int:
-    """Two significant digits: what a person reads, and what does not change with every row."""
-    digits = len(str(abs(value)))
-    return value if digits <= 2 else round(value, 2 - digits)

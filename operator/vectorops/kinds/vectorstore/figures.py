@@ -15,13 +15,11 @@ from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import IndexStatus, Observed, TableStatus, VectorStoreStatus
 from vectorops.kinds.vectorstore.service import service_conditions, with_service
 from vectorops.runtime.kind import Condition, View
+from vectorops.runtime.rounding import percent, rows, two_digits
 from vectorops.runtime.store import extension_missing
 from vectorops.runtime.store_spec import VectorStoreSpec
 
 Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
-
-EXACT_ROWS = 10_000
-"""Below this a person may be counting along (a demo, a test table); above nobody reads single rows."""
 
 SHOWN_INDEXES = 64
 """A status is read by people and stored in etcd; the catalogue in the database has the rest."""
@@ -99,22 +97,6 @@ def version_advisory(catalogue: Catalogue | None) -> Condition | None:
     text = f"pgvector {version} can corrupt HNSW indexes when they are vacuumed"
     text += " and memory when they are built in parallel" if unsafe_build else ""
     return Condition("VersionAdvisory", "True", reason, f"{text}. {reason.next_step}")
-
-
-def percent(part: int, whole: int) -> int | None:
-    """Whole percent, rounded down; None of nothing."""
-    return None if whole <= 0 else max(0, min(100, 100 * part // whole))
-
-
-def two_digits(number: int) -> int:
-    """Two significant digits."""
-    scale = int(10 ** max(0, len(str(abs(number))) - 2))
-    return (number + scale // 2) // scale * scale
-
-
-def rows(number: int) -> int:
-    """Exact where somebody may count along, else two significant digits."""
-    return number if number < EXACT_ROWS else two_digits(number)
 
 
 def _table(table: TableSeen) -> TableStatus:

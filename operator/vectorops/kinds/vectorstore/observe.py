@@ -15,7 +15,7 @@ from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.coverage import Declared, TableCoverage, read_coverage
 from vectorops.clients.sql import statements
 from vectorops.clients.texttemplate import TemplateError, TextTemplate, parse_template
-from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
+from vectorops.errors import OperatorError, Stalled, Transient, Waiting
 from vectorops.kinds.vectorstore.observation import Failure, Observation, TableSeen
 from vectorops.kinds.vectorstore.resource import VectorStoreStatus
 from vectorops.runtime.context import Context
@@ -57,12 +57,9 @@ async def _service(ctx: Context, store: Store) -> Observation:
     if store.spec.service is None:
         return Observation()
     try:
-        seen = await (await ctx.stores.service(store)).figures()
+        return Observation(service=await ctx.stores.service_figures(store))
     except OperatorError as error:
         return Observation(service_failure=_failure(error))
-    if seen.failure is not None and seen.failure.reason == Reason.ServiceAuthenticationFailed:
-        ctx.stores.forget_token(store)  # a corrected Secret is read at the next sweep
-    return Observation(service=seen)
 
 
 def _failure(error: OperatorError) -> Failure:

@@ -14,6 +14,7 @@ from vectorops.kinds.vectorstore.observation import Observation
 from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import Observed, VectorStoreStatus
 from vectorops.runtime.kind import Condition, View
+from vectorops.runtime.rounding import two_digits
 from vectorops.runtime.store_spec import ErrorRate, HitRate, Latency, PoolUtilization, VectorStoreSpec
 
 Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
@@ -47,18 +48,12 @@ def with_service(look: Look, observed: Observed) -> Observed:
     p95 = seen.interval.p95_milliseconds
     return observed.model_copy(
         update={
-            "p95_latency_milliseconds": None if p95 is None else rounded(round(p95)),
+            "p95_latency_milliseconds": None if p95 is None else two_digits(round(p95)),
             "error_rate_percent": _whole(seen.interval.error_rate_percent),
             "cache_hit_rate_percent": _whole(seen.cache.hit_rate_percent if seen.cache else None),
             "pool_utilization_percent": _whole(seen.pool.utilization_percent if seen.pool else None),
         }
     )
-
-
-def rounded(milliseconds: int) -> int:
-    """Two significant digits; exact below a hundred."""
-    scale = int(10 ** max(0, len(str(milliseconds)) - 2))
-    return (milliseconds + scale // 2) // scale * scale
 
 
 def _whole(percent: float | None) -> int | None:

@@ -1,0 +1,22 @@
+"""How figures are rounded for a status: an unchanged world writes nothing, and a busy one little. Pure."""
+
+from __future__ import annotations
+
+EXACT_ROWS = 10_000
+"""Below this a person may be counting along (a demo, a test table); above nobody reads single rows."""
+
+
+def percent(part: int, whole: int) -> int | None:
+    """Whole percent, rounded down; None of nothing."""
+    return None if whole <= 0 else max(0, min(100, 100 * part // whole))
+
+
+def two_digits(number: int) -> int:
+    """Two significant digits; exact below a hundred."""
+    scale = int(10 ** max(0, len(str(abs(number))) - 2))
+    return (number + scale // 2) // scale * scale
+
+
+def rows(number: int) -> int:
+    """Exact where somebody may count along, else two significant digits."""
+    return number if number < EXACT_ROWS else two_digits(number)
