@@ -7,6 +7,7 @@
   - vectorstores
   - vectorindexes
   - embeddingbackfills
+  - cachewarmups
   verbs:
   - get
   - list
@@ -18,6 +19,7 @@
   - vectorstores
   - vectorindexes
   - embeddingbackfills
+  - cachewarmups
   verbs:
   - patch
 # status
@@ -27,6 +29,7 @@
   - vectorstores/status
   - vectorindexes/status
   - embeddingbackfills/status
+  - cachewarmups/status
   verbs:
   - patch
 # what `kubectl describe` tells
@@ -44,6 +47,20 @@
   - secrets
   verbs:
   - get
+# queries of a CacheWarmup: by name, never listed or watched
+- apiGroups:
+  - ''
+  resources:
+  - configmaps
+  verbs:
+  - get
+# spec.ttlSecondsAfterFinished of a CacheWarmup
+- apiGroups:
+  - vectorops.dev
+  resources:
+  - cachewarmups
+  verbs:
+  - delete
 {{- end }}
 {{- define "vectorops.rules.view" -}}
 # see everything; nothing in it is secret
@@ -53,9 +70,11 @@
   - vectorstores
   - vectorindexes
   - embeddingbackfills
+  - cachewarmups
   - vectorstores/status
   - vectorindexes/status
   - embeddingbackfills/status
+  - cachewarmups/status
   verbs:
   - get
   - list
@@ -69,6 +88,7 @@
   - vectorstores
   - vectorindexes
   - embeddingbackfills
+  - cachewarmups
   verbs:
   - create
   - update
@@ -84,6 +104,7 @@
   - vectorstores
   - vectorindexes
   - embeddingbackfills
+  - cachewarmups
   verbs:
   - approve
 {{- end }}

@@ -76,6 +76,8 @@ class Service:
             try:
                 body = await _body(request)
                 found, level = await self._search(_text(body, "query"), _whole(body, "limit", 10, MOST_RESULTS))
+                if not request.headers.get("user-agent", "").startswith("vectorops"):  # nobody searched for it
+                    await self._log(_text(body, "query"), len(found))
             except Exception:
                 self.metrics.searches.labels("error").inc()
                 raise
@@ -92,9 +94,11 @@ class Service:
                 rows = await held.fetch(SEARCH, vector_literal(vector), self.settings.similarity, limit)
             found = [{"id": r["id"], "title": r["title"], "similarity": round(r["similarity"], 4)} for r in rows]
             await self.cache.put(key, found)
-        async with self.pool.connection() as held:
-            await held.execute(LOG, query, len(found))
         return found, level
+
+    async def _log(self, query: str, results: int) -> None:
+        async with self.pool.connection() as held:
+            await held.execute(LOG, query, results)
 
     async def embed(self, request: Request) -> Response:
         """POST /api/vectors/embed."""

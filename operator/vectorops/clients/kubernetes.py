@@ -5,12 +5,13 @@ pool; requests go through its generic `ApiClient`. Its typed API classes are lef
 imports every model of Kubernetes, which costs 1.5 s and 25 MB that a dict does not.
 
 Nothing is retried here: the loop of the object owns every retry. Every request ends within 30 seconds. Refused:
-listing or watching Secrets, deleting anything, writing anywhere but status, finalizers and events of our own.
+listing or watching Secrets, deleting what is not of our group, writing anywhere but status, finalizers and events.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,12 @@ class Kubernetes:
         if annotations:
             metadata["annotations"] = dict(annotations)
         return await self._patch_own(Request("patch", _own(plural), namespace, name), uid, {"metadata": metadata})
+
+    async def delete(self, plural: str, namespace: str, name: str, uid: str) -> None:
+        """Delete one object of ours, if it still is the one with this uid; nothing when it is gone."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        with contextlib.suppress(Missing, Conflict):  # gone, or another one bears its name
+            await self._send(Request("delete", _own(plural), namespace, name), "DELETE", body=body)
 
     # -- what others own ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ goes to the next process behind the Service where one does not answer; what chan
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
@@ -27,7 +27,7 @@ SECONDS = 10.0  # for a whole answer: the worst search that thresholds speak of 
 MOST_BYTES = 256 * 1024  # an answer of 10 results with titles has 2 KB
 MOST_METRICS_BYTES = 2 * 1024 * 1024  # a busy process exposes some hundred KB
 ASKED_AT_ONCE = 4  # the sweep is a guest
-MOST_ASKED_FOR_METRICS = 16  # processes behind one Service whose counters are read
+MOST_PROCESSES = 16  # behind one Service whose counters and pools are read
 
 CACHE_STATS = "/api/performance/cache/stats"
 CACHE_INVALIDATE = "/api/performance/cache/invalidate"
@@ -113,6 +113,20 @@ class SearchService:
         """The pool's figures; None where the service does not offer them."""
         return await self._read(POOL_STATS, figures_of.pool_figures)
 
+    async def pools(self) -> tuple[PoolFigures, ...]:
+        """The pool of each process behind the Service (of the first sixteen); empty where it is not offered.
+
+        Raises as `call` does where no process answers.
+        """
+        asked = self._listed()[:MOST_PROCESSES]
+        answers = await asyncio.gather(*(self._pool_of(address) for address in asked), return_exceptions=True)
+        present = _answered(answers)
+        return tuple(one for one in present if one is not None)
+
+    async def _pool_of(self, address: str) -> PoolFigures | None:
+        answer = await self._wire.ask(address, "GET", POOL_STATS, None, SECONDS, MOST_BYTES)
+        return None if answer.status in UNSUPPORTED else figures_of.pool_figures(_object(answer, POOL_STATS))
+
     async def invalidate_cache(self) -> int | None:
         """Empty the cache (runbook: Clear Cache). Returns entries removed, where told. Stalled: EndpointUnsupported."""
         return await self._command(CACHE_INVALIDATE)
@@ -159,16 +173,10 @@ class SearchService:
 
     async def _interval(self) -> Interval | None:
         """Every process's counters since the last sight of it; None where none of them offers metrics."""
-        asked = self._listed()[:MOST_ASKED_FOR_METRICS]
+        asked = self._listed()[:MOST_PROCESSES]
         answers = await asyncio.gather(*(self._counters(address) for address in asked), return_exceptions=True)
-        errors = [one for one in answers if isinstance(one, BaseException)]
-        for error in errors:
-            if not isinstance(error, OperatorError):
-                raise error
-        present = [one for one in answers if isinstance(one, Counters)]
+        present = [one for one in _answered(answers) if one is not None]
         if not present:
-            if errors:
-                raise errors[0]
             return None
         found = figures_of.interval(self._former, present)
         self._former = {one.process: one for one in present}
@@ -188,10 +196,7 @@ class SearchService:
         answer = await self.call("GET", path)
         if answer.status in UNSUPPORTED:
             return None
-        _must_be_ok(answer, path)
-        if not isinstance(answer.body, dict):
-            raise invalid(path, "is no JSON object")
-        return parse(answer.body)
+        return parse(_object(answer, path))
 
     async def _command(self, path: str) -> int | None:
         answer = await self.call("POST", path)
@@ -241,6 +246,25 @@ class SearchServices:
         """Close all connections."""
         for owner in list(self._open):
             await self.discard(owner)
+
+
+def _answered(answers: Sequence[F | BaseException]) -> list[F]:
+    """What was answered. Raises what is no error of ours, and where nothing was answered the first error."""
+    errors = [one for one in answers if isinstance(one, BaseException)]
+    for error in errors:
+        if not isinstance(error, OperatorError):
+            raise error
+    found = [one for one in answers if not isinstance(one, BaseException)]
+    if errors and not any(one is not None for one in found):
+        raise errors[0]
+    return found
+
+
+def _object(answer: Answer, path: str) -> dict[str, Any]:
+    _must_be_ok(answer, path)
+    if not isinstance(answer.body, dict):
+        raise invalid(path, "is no JSON object")
+    return answer.body
 
 
 def _must_be_ok(answer: Answer, path: str) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from vectorops.kinds import embeddingbackfill, vectorindex, vectorstore
+from vectorops.kinds import cachewarmup, embeddingbackfill, vectorindex, vectorstore
 from vectorops.runtime.kind import Kind
 
 KINDS: tuple[Kind[Any, Any, Any], ...] = (
     vectorstore.KIND,  # where the vectors live, who searches them, what healthy means
     vectorindex.KIND,  # the index that should be there, built and rebuilt without a moment without one
     embeddingbackfill.KIND,  # embeddings for rows that have none, or stale ones
+    cachewarmup.KIND,  # the cache cleared, or warmed with what is searched most, until its hit rate is as wanted
 )

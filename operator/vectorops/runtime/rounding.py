@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 EXACT_ROWS = 10_000
 """Below this a person may be counting along (a demo, a test table); above nobody reads single rows."""
 
@@ -20,3 +22,17 @@ def two_digits(number: int) -> int:
 def rows(number: int) -> int:
     """Exact where somebody may count along, else two significant digits."""
     return number if number < EXACT_ROWS else two_digits(number)
+
+
+def rate_text(value: float) -> str:
+    """A rate or an amount as a person reads it: two significant digits, without an exponent."""
+    return f"{Decimal(f'{value:.2g}'):f}"
+
+
+def duration(seconds: int) -> str:
+    """At most two units, as kubectl prints an age: 45s, 2m10s, 3h5m, 2d4h."""
+    for size, unit, smaller, smaller_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size}{unit}" + (f"{rest}{smaller_unit}" if rest else "")
+    return f"{seconds}s"

@@ -12,13 +12,14 @@ import pytest
 from vectorops.clients.texttemplate import parse_template
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
-from vectorops.kinds.embeddingbackfill.figures import duration, figures, two_digits, usd
+from vectorops.kinds.embeddingbackfill.figures import figures, usd
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Spend, Terms, Trouble, WorkSeen
 from vectorops.kinds.embeddingbackfill.plan import CHECKS, Adjust, Begin, Stop, decide, terms_of
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime import conditions
 from vectorops.runtime.kind import Family, Subject, Verdict, View
+from vectorops.runtime.rounding import duration, rate_text
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY = KeyColumn("id", "bigint", builtin=True, not_null=True)
@@ -263,8 +264,8 @@ def test_a_duration_reads_like_an_age(seconds: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [(63.4, "63"), (1234.0, "1200"), (0.0521, "0.052"), (9.96, "10")])
-def test_rates_have_two_digits(value: float, text: str) -> None:
-    assert two_digits(value) == text
+def test_rates_have_rate_text(value: float, text: str) -> None:
+    assert rate_text(value) == text
 
 
 def test_small_amounts_of_money_keep_their_digits() -> None:

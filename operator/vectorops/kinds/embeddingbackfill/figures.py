@@ -10,6 +10,7 @@ from vectorops.kinds.embeddingbackfill.plan import MILLION, Look, decide
 from vectorops.kinds.embeddingbackfill.resource import Cost, Failure, Rows, Status
 from vectorops.kinds.embeddingbackfill.target import Declared
 from vectorops.runtime.api import Progress
+from vectorops.runtime.rounding import duration, rate_text
 
 
 def figures(view: Look) -> Status:
@@ -38,26 +39,12 @@ def figures(view: Look) -> Status:
     )
 
 
-def two_digits(value: float) -> str:
-    """A rate or an amount as a person reads it: two significant digits, without an exponent."""
-    return f"{Decimal(f'{value:.2g}'):f}"
-
-
 def usd(tokens: int, price: Decimal | None) -> str | None:
     """Dollars, by the user's own price; cents' fractions are kept as small amounts are usual here."""
     if price is None:
         return None
     amount = Decimal(tokens) * price / MILLION
     return f"{amount:.2f}" if amount >= 1 else f"{amount:.4f}"
-
-
-def duration(seconds: int) -> str:
-    """At most two units, as kubectl prints an age: 45s, 2m10s, 3h5m, 2d4h."""
-    for size, unit, smaller, smaller_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size}{unit}" + (f"{rest}{smaller_unit}" if rest else "")
-    return f"{seconds}s"
 
 
 def _rows(view: Look, counts: Counts) -> Rows:
@@ -88,7 +75,7 @@ def _cost(spend: Spend, counts: Counts, price: Decimal | None) -> Cost:
 
 def _rate(seen: Observation) -> str | None:
     rate = seen.work.rate if seen.work is not None and seen.work.running else None
-    return f"{two_digits(rate)}/s" if rate else None
+    return f"{rate_text(rate)}/s" if rate else None
 
 
 def _progress(seen: Observation, rows: Rows, former: Status) -> Progress:
@@ -102,7 +89,7 @@ def _progress(seen: Observation, rows: Rows, former: Status) -> Progress:
         total=total,
         percent=percent,
         summary=f"{percent}%",
-        rate_per_second=two_digits(rate) if rate else None,
+        rate_per_second=rate_text(rate) if rate else None,
         eta_seconds=seconds,
         eta=duration(seconds) if seconds is not None else None,
         last_advance_time=advanced or (former.progress.last_advance_time if former.progress else None),

@@ -15,6 +15,7 @@ from vectorops.errors import Reason as Shared
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Terms
 from vectorops.kinds.embeddingbackfill.resource import Budget, Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Flaw
+from vectorops.runtime.completion import ended
 from vectorops.runtime.kind import Action, Verdict, View
 
 Look: TypeAlias = View[Spec, Observation, Status]
@@ -52,14 +53,12 @@ class Stop(Action):
 
 def over(spec: Spec, status: Status) -> Verdict | None:
     """The verdict of a run that has ended, for as long as its runToken stays."""
-    if status.run_token != spec.run_token:
+    how = ended(spec.run_token, status)
+    if how is None:
         return None
-    for condition in status.conditions:
-        if condition.status == "True" and condition.type in ("Complete", "Failed"):
-            if condition.type == "Complete":
-                return _complete(condition.reason, condition.message)
-            return Verdict(condition.reason, condition.message, failed=True, look_again=OVER_LOOK)
-    return None
+    if how.type == "Complete":
+        return _complete(how.reason, how.message)
+    return Verdict(how.reason, how.message, failed=True, look_again=OVER_LOOK)
 
 
 def terms_of(spec: Spec, price: Decimal | None) -> Terms:
