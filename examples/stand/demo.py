@@ -180,6 +180,30 @@ def rebuild(story: Story) -> None:
     story.note("searches without a valid index", str(searcher.unindexed))
 
 
+def warm(story: Story) -> None:
+    """The cache, cleared and warmed with what is searched most."""
+    story.apply("cachewarmup.yaml")
+    story.watch("the warm-up", lambda: story.status("vwarm/popular", "Complete") == "True", 180, "vwarm")
+    before, after = (
+        [story.field("vwarm/popular", f".status.{when}.{what}") for what in ("cacheHitRatePercent", "p95Milliseconds")]
+        for when in ("before", "after")
+    )
+    story.note("cache warmed", f"hit rate {before[0]} -> {after[0]} %, p95 {before[1]} -> {after[1]} ms")
+
+
+def roll(story: Story) -> None:
+    """The search service rolls; the operator finds the new pods by itself."""
+    story.say("kubectl rollout restart deployment/api")
+    story.world.kubectl("rollout", "restart", "deployment/api")
+    story.world.kubectl("rollout", "status", "deployment/api", "--timeout=120s")
+    story.watch("the service again", lambda: story.status("vst/shop", "ServiceReachable") == "True", 30, "vst")
+    restarts = story.world.cluster.kubectl(
+        "get", "pods", "-A", "-l", "app.kubernetes.io/name=vectorops",
+        "-ojsonpath={.items[*].status.containerStatuses[*].restartCount}",
+    )  # fmt: skip
+    story.note("rolled deployment/api", f"3 new pods, operator restarts: {restarts}")
+
+
 def health(story: Story) -> None:
     """The store with all its columns: from the database, and from the service that people search."""
     paths = ("p95LatencyMilliseconds", "errorRatePercent", "cacheHitRatePercent", "poolUtilizationPercent")
@@ -207,22 +231,20 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vectorops-demo-") as directory:
         console.print("bringing the stand up: Kubernetes API, Postgres, embeddings, search service, operator")
-        with World(Path(directory), products=PRODUCTS, operator_env={"VECTOROPS_STATUS_PERIOD_SECONDS": "1"}) as world:
+        with World(Path(directory), products=PRODUCTS, operator_values={"statusPeriodSeconds": 1}) as world:
             story = Story(world, console, started=began)
             story.say("the stand is up")
             try:
                 queries = asyncio.run(recent_queries(world.shop.admin_dsn))
                 with Traffic(world.addresses, f"{NAMESPACE}/api:3000", world.api_token, queries) as traffic:
-                    for chapter in (backfill, search, second_index, rebuild, health):
+                    for chapter in (backfill, search, second_index, rebuild, warm, roll, health):
                         chapter(story)
                 seen = f"{traffic.searches}, {traffic.errors} errors, {traffic.cached} from the cache"
                 story.note("searches over HTTP, all the while", seen)
                 if traffic.errors:
                     raise Disappointed(f"searches failed: {traffic.first_error}")
             except Disappointed as error:
-                console.print(
-                    Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator.process.log_tail(30)}")
-                )
+                console.print(Text(f"FAILED: {error}\nthe operator's last words:\n{world.operator_log()}"))
                 return 1
             tell(story)
             if os.environ.get("KEEP"):
@@ -236,7 +258,7 @@ def keep(console: Console, world: World) -> None:
     console.print("kept, until Ctrl-C:")
     for name, where in world.places():
         console.print(Text(f"{name:15} {where}"))
-    console.print(Text(f"try: kubectl get vst,vidx,vfill -n {NAMESPACE}"))
+    console.print(Text(f"try: kubectl get vectorops,pods -n {NAMESPACE}"))
     signal.pause()
 
 

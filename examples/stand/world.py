@@ -1,4 +1,5 @@
-"""The whole stand: a Kubernetes API, Postgres with the shop, an embedding server, the operator under its own rights.
+"""The whole stand: a Kubernetes API with a node, Postgres with the shop, an embedding server, and in pods the search
+service and the operator, which its chart installs.
 
 `with World(directory) as world:` brings it up and takes all of it down, also after Ctrl-C or a failure. `python -m
 stand` does the same by hand and waits. Refused here: the story that the demo tells, and faults (tests make those).
@@ -19,13 +20,14 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from stand.cluster import Cluster, start_cluster
 from stand.embedding_server import EmbeddingServer
+from stand.helm import Helm
 from stand.postgres import Postgres
 from stand.process import Process, free_port
-from stand.service import SearchServiceProcess
+from stand.processnode import ProcessNode
 from stand.shop import Shop, create_shop
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -34,8 +36,7 @@ SERVICE_ACCOUNT: Final = "vectorops"
 NAMESPACE: Final = "shop"
 READY_SECONDS: Final = 60.0
 SERVED_SECONDS: Final = 30.0
-REPLICAS: Final = 3
-"""Of the search service, as the runbook has it."""
+SEARCH_SERVICE: Final = ROOT / "examples" / "stand" / "service" / "deployment.yaml"
 
 
 class OperatorProcess:
@@ -86,19 +87,25 @@ class OperatorProcess:
 class World:
     """Everything the demo and the tests need, on loopback, in one directory."""
 
-    def __init__(self, directory: Path, *, products: int = 3000, operator_env: Mapping[str, str] | None = None) -> None:
-        """Nothing starts before `with`."""
+    def __init__(
+        self, directory: Path, *, products: int = 3000, operator_values: Mapping[str, Any] | None = None
+    ) -> None:
+        """Nothing starts before `with`. `operator_values` are values of the chart under `operator`."""
         self.directory = directory
         self._products = products
-        self._operator_env = dict(operator_env or {})
+        self._operator_values = dict(operator_values or {})
         self._stack = contextlib.ExitStack()
         self.cluster: Cluster
         self.postgres: Postgres
         self.shop: Shop
         self.embeddings: EmbeddingServer
-        self.addresses = directory / "addresses.json"  # of the Service api, as VECTOROPS_SERVICE_ADDRESSES reads it
+        self.node: ProcessNode
         self.api_token = secrets.token_urlsafe(24)
-        self.operator: OperatorProcess
+
+    @property
+    def addresses(self) -> Path:
+        """Where the pods behind each Service are, as VECTOROPS_SERVICE_ADDRESSES reads it."""
+        return self.node.addresses_file
 
     def __enter__(self) -> Self:
         """Bring everything up; on a failure what was up is taken down again."""
@@ -108,13 +115,11 @@ class World:
             dsn = self.postgres.create_database("shop")
             self.shop = asyncio.run(create_shop(dsn, self._products))
             self.embeddings = self._stack.enter_context(EmbeddingServer(self.directory / "embeddings"))
-            install(self.cluster)
+            self.node = self._stack.enter_context(ProcessNode(self.cluster, self.directory / "node"))
             prepare_namespace(self.cluster, NAMESPACE, self.shop.operator_dsn, self.embeddings.base_url)
             self._serve()
-            kubeconfig = self.cluster.kubeconfig_for_serviceaccount(SYSTEM_NAMESPACE, SERVICE_ACCOUNT)
-            log = self.directory / "operator.log"
-            env = {"VECTOROPS_SERVICE_ADDRESSES": f"@{self.addresses}", **self._operator_env}
-            self.operator = self._stack.enter_context(OperatorProcess(kubeconfig, log, env=env))
+            self._operate()
+            self.kubectl("rollout", "status", "deployment/api", f"--timeout={READY_SECONDS:.0f}s")
         except BaseException:
             self._stack.close()
             raise
@@ -127,22 +132,21 @@ class World:
         self._stack.close()
 
     def _serve(self) -> None:
-        """The replicas of the search service, and where the operator finds them."""
-        self.cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", {"token": self.api_token}))
-        replicas = [
-            SearchServiceProcess(
-                self.directory / "service",
-                name=f"api-{number}",
-                database_url=self.shop.api_dsn,
-                embeddings_base_url=self.embeddings.base_url,
-                env={"API_TOKEN": self.api_token, "VECTOR_POOL_MAX": "5"},
-            )
-            for number in range(REPLICAS)
-        ]
-        for replica in replicas:
-            self._stack.enter_context(replica)
-        table = {f"{NAMESPACE}/api:3000": [replica.address for replica in replicas]}
-        self.addresses.write_text(json.dumps(table))
+        """The search service as the Deployment `api`."""
+        values = {"url": self.shop.api_dsn, "token": self.api_token}
+        self.cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", values))
+        self.cluster.kubectl("apply", "-f", str(SEARCH_SERVICE))
+
+    def _operate(self) -> None:
+        """The operator, by its chart, under the chart's rights."""
+        values: dict[str, Any] = {
+            "operator": {"logFormat": "text", "serviceAddresses": f"@{self.addresses}", **self._operator_values}
+        }
+        Helm(self.cluster, SYSTEM_NAMESPACE).install(values)
+
+    def operator_log(self, lines: int = 30) -> str:
+        """The operator's last words."""
+        return "\n".join(self.node.log_of(SYSTEM_NAMESPACE, "vectorops-").splitlines()[-lines:])
 
     def kubectl(self, *args: str) -> str:
         """kubectl in the shop's namespace."""
@@ -154,8 +158,7 @@ class World:
             ("Kubernetes API", f"export KUBECONFIG={self.cluster.kubeconfig}"),
             ("Postgres", f"127.0.0.1:{self.postgres.port}, database shop"),
             ("embeddings", self.embeddings.base_url),
-            ("search service", f"{REPLICAS} replicas, addresses in {self.addresses}"),
-            ("operator", f"http://127.0.0.1:{self.operator.port}/metrics, log {self.operator.log}"),
+            ("pods", f"local processes; addresses in {self.addresses}, logs in {self.node.directory / 'pods'}"),
         ]
 
 
@@ -165,7 +168,7 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
     cluster.kubectl("apply", "-f", str(ROOT / "examples" / "install" / "rbac.yaml"))
     deadline = time.monotonic() + SERVED_SECONDS  # Established comes a little before the storage is there
-    while "No resources found" not in (said := cluster.kubectl("get", "vst,vidx,vfill", "-A", check=False)):
+    while "No resources found" not in (said := cluster.kubectl("get", "vectorops", "-A", check=False)):
         if time.monotonic() > deadline:
             raise TimeoutError(f"the API server does not serve our kinds: {said}")
         time.sleep(0.1)
