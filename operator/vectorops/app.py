@@ -18,10 +18,11 @@ from vectorops.clients.postgres import Databases
 from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
 from vectorops.clients.service_addresses import Addresses
-from vectorops.errors import OperatorError
+from vectorops.errors import OperatorError, Stalled
 from vectorops.kinds import KINDS
 from vectorops.logs import configure_logging
 from vectorops.runtime import binding, health
+from vectorops.runtime.api import in_each
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
@@ -33,12 +34,18 @@ from vectorops.settings import Settings
 logger = logging.getLogger(__name__)
 
 SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being applied
+RIGHTS_POLL = 2.0  # seconds: a person is at work
 
 
 def main(settings: Settings) -> None:
     """Run the operator until it is told to stop. Raises AddressesInvalid before anything is begun."""
     configure_logging(settings.log_format, settings.log_level)
-    asyncio.run(Operator(settings).run())
+    try:
+        asyncio.run(Operator(settings).run())
+    except binding.WatchRefused as error:
+        metrics.failed("CustomResourceDefinition", error.reason)
+        logger.error("%s; starting anew, and then waiting for it", error)
+        raise SystemExit(1) from None
 
 
 class Operator:
@@ -50,6 +57,7 @@ class Operator:
         self.health = health.Health()
         self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
         self.kubernetes = Kubernetes()
+        self.health.refused = self.kubernetes.refused.told
         self.databases = Databases()
         self.work = Work(self.loops.wake)
         self.embedders = Embedders()
@@ -84,7 +92,10 @@ class Operator:
             await self.kubernetes.close()
 
     async def _kinds_served(self) -> None:
-        """Wait until every kind is served: Kopf, without scanning, would never watch one that comes later."""
+        """Wait until every kind is served: Kopf, without scanning, would never watch one that comes later.
+
+        And until each may be listed and watched: Kopf ends the process where it may not.
+        """
         wanted = {kind.names.plural for kind in self.kinds}
         while True:
             try:
@@ -92,10 +103,24 @@ class Operator:
             except OperatorError as error:
                 self._waits(f"the API server cannot be asked what it serves: {error.reason}")
             else:
-                if not missing:
+                if missing:
+                    self._waits(f"apply the CRDs of this version; not served yet: {', '.join(sorted(missing))}")
+                elif (refused := await self._refused_to_watch()) is not None:
+                    self._waits(f"{refused.reason}: {refused.message}")
+                    metrics.failed("CustomResourceDefinition", refused.reason)
+                    await asyncio.sleep(RIGHTS_POLL)
+                else:
                     return
-                self._waits(f"apply the CRDs of this version; not served yet: {', '.join(sorted(missing))}")
             await asyncio.sleep(SERVED_POLL)
+
+    async def _refused_to_watch(self) -> Stalled | None:
+        for kind in self.kinds:
+            for namespace in in_each(self.namespaces):
+                for verb in ("list", "watch"):
+                    refused = await self.kubernetes.may(verb, kind.names.plural, namespace)
+                    if refused is not None:
+                        return refused
+        return None
 
     def _waits(self, why: str) -> None:
         if self.health.not_ready != why:

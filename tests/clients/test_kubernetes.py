@@ -13,7 +13,8 @@ import pytest
 
 from vectorops.clients import kubernetes as client_module
 from vectorops.clients.kubernetes import Kubernetes
-from vectorops.clients.kubernetes_errors import Conflict, Request, Resource, from_answer
+from vectorops.clients.kubernetes_errors import Conflict, Request, Resource, forbidden, from_answer
+from vectorops.clients.kubernetes_refusals import REFUSAL_SECONDS, Refusals
 from vectorops.errors import Reason, Stalled, Transient
 from vectorops.runtime import api
 
@@ -150,6 +151,42 @@ async def test_what_is_served_is_known_to_an_account_without_any_right(samples: 
     await client.close()
     assert PLURAL in served
     assert f"{PLURAL}/status" not in served
+
+
+@real
+async def test_an_account_may_ask_what_it_may_do(samples: Cluster, namespace: str) -> None:
+    client = limited(samples, namespace)
+    refused = await client.may("watch", PLURAL, None)
+    await client.close()
+    assert refused is not None
+    assert (refused.reason, f'resources: ["{PLURAL}"], verbs: ["watch"]' in refused.message) == ("RBACMissing", True)
+
+
+@real
+async def test_an_object_is_deleted_only_while_it_is_the_one(
+    kubernetes: Kubernetes, namespace: str, sample: dict[str, Any]
+) -> None:
+    await kubernetes.delete(PLURAL, namespace, "one", "another-uid")
+    assert await kubernetes.get(PLURAL, namespace, "one") is not None
+    await kubernetes.delete(PLURAL, namespace, "one", sample["metadata"]["uid"])
+    assert await kubernetes.get(PLURAL, namespace, "one") is None
+    await kubernetes.delete(PLURAL, namespace, "one", sample["metadata"]["uid"])  # it is gone: nothing
+
+
+def test_refusals_of_status_and_events_are_kept_until_they_are_allowed_or_old() -> None:
+    now = [0.0]
+    refusals = Refusals(lambda: now[0])
+    status = Request("patch", Resource("vectorops.dev", "v1alpha1", PLURAL), "shop", "one", "status")
+    read = Request("get", Resource("", "v1", "secrets"), "shop", "one")
+    refusals.note(read, forbidden(read))  # a condition tells that
+    assert refusals.told() is None
+    refusals.note(status, forbidden(status))
+    assert "RBACMissing" in (refusals.told() or "")
+    refusals.allowed(status)
+    assert refusals.told() is None
+    refusals.note(status, forbidden(status))
+    now[0] = REFUSAL_SECONDS
+    assert refusals.told() is None
 
 
 # -- status -----------------------------------------------------------------------------------------------------------

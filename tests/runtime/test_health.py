@@ -52,6 +52,14 @@ def test_a_dead_watch_fails_the_liveness_probe(probes: tuple[Health, str]) -> No
     assert "no watcher" in body
 
 
+def test_what_rbac_refuses_and_no_condition_can_tell_fails_readiness_only(probes: tuple[Health, str]) -> None:
+    health, url = probes
+    health.not_ready, health.refused = None, lambda: "RBACMissing: not allowed to patch status"
+    assert get(f"{url}/healthz")[0] == 200
+    code, body = get(f"{url}/readyz")
+    assert (code, json.loads(body)["reason"]) == (503, "RBACMissing: not allowed to patch status")
+
+
 async def test_the_heartbeat_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 

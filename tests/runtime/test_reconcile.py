@@ -17,7 +17,17 @@ from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Action, Family, Kind, Names, Verdict, View
-from vectorops.runtime.reconcile import BACKOFF_CAP, STALLED_LOOK, Seen, backoff, look, sleep_for, summarise, touch
+from vectorops.runtime.reconcile import (
+    BACKOFF_CAP,
+    STALLED_LOOK,
+    Seen,
+    backoff,
+    look,
+    one_pass,
+    sleep_for,
+    summarise,
+    touch,
+)
 from vectorops.runtime.tracked import FINALIZER, Tracked, older, turn
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -226,3 +236,36 @@ async def test_complete_is_carried_over_an_error_only_within_one_run(token: str,
     )
     complete = next((c.status for c in told if c.type == "Complete"), None)
     assert complete == status or (status is None and complete != "True")
+
+
+async def test_a_status_that_could_not_be_written_is_tried_again_soon_however_long_the_plan_would_sleep() -> None:
+    following = tracked()
+
+    async def observe(*_: Any) -> Any:
+        return None
+
+    async def write(_: Any, __: Any, ___: Any) -> None:
+        raise Stalled(Reason.RBACMissing, "no right")
+
+    following.kind = replace(
+        kind(observe), checks=(lambda view: Verdict(Why.Fine, "", ready="True", look_again=3600.0),)
+    )
+    following.finalizers = []
+    following.subject = replace(following.subject, has_finalizer=False)
+    following.write_status = write  # type: ignore[method-assign, assignment]
+    assert await one_pass(cast("Context", Clock()), following) == STALLED_LOOK
+
+
+async def test_an_act_that_fails_after_the_end_does_not_undo_the_end() -> None:
+    async def act(*_: Any) -> Any:
+        raise Stalled(Reason.RBACMissing, "may not delete")
+
+    following = tracked()
+    following.kind = replace(kind(None), family=Family.RUN_TO_COMPLETION, act=act)
+    ended = Verdict(Why.Fine, "done", ready="True", complete=True, action=Action())
+    before = Seen(ended, (), CommonStatus(), Words(words=""), None, holds=False)
+    seen, acted = await touch(cast("Context", Clock()), following, before)
+    assert not acted
+    assert (seen.verdict.complete, seen.verdict.ready, seen.verdict.reason) == (True, "True", Why.Fine)
+    assert seen.own is not None
+    assert [(one.type, one.status, one.reason) for one in seen.own] == [("Stalled", "True", Reason.RBACMissing)]

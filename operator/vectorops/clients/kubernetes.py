@@ -24,20 +24,23 @@ from vectorops.clients.kubernetes_errors import (
     Refused,
     Request,
     Resource,
+    forbidden,
     from_answer,
     from_silence,
     namespace_ends,
 )
+from vectorops.clients.kubernetes_login import configure
+from vectorops.clients.kubernetes_refusals import Refusals
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 GROUP, VERSION = "vectorops.dev", "v1alpha1"  # as in runtime/api.py, which clients may not import; a test compares
 FIELD_MANAGER = "vectorops"  # what `kubectl get --show-managed-fields` and Argo's ignoreDifferences call us
 TIMEOUT = 30.0  # seconds for a whole request: longer than any healthy answer, shorter than anyone's patience
 CONNECT_TIMEOUT = 5.0  # seconds; of those for the TCP connection: a host that is gone is known sooner
-CONNECTIONS = 20  # at most; enough for as many passes at once, far below API priority and fairness
 
 SECRETS = Resource("", "v1", "secrets")
 EVENTS = Resource("events.k8s.io", "v1", "events")
+REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 
@@ -54,6 +57,7 @@ class Kubernetes:
         self._api: Any = None
         self._connecting = asyncio.Lock()
         self._credentials_stale = False
+        self.refused = Refusals()
 
     # -- our own kinds ------------------------------------------------------------------------------------------------
 
@@ -125,6 +129,21 @@ class Kubernetes:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         with contextlib.suppress(Missing, Conflict):  # gone, or another one bears its name
             await self._send(Request("delete", _own(plural), namespace, name), "DELETE", body=body)
+
+    async def may(self, verb: str, plural: str, namespace: str | None) -> Stalled | None:
+        """None where we may do that with our kind in the namespace (None: in all), else the error that names the rule.
+
+        Every authenticated account may ask. Where a cluster forbids even that, trying will tell.
+        """
+        asked = {"group": GROUP, "resource": plural, "verb": verb, "namespace": namespace or ""}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        body = {**review, "spec": {"resourceAttributes": asked}}
+        try:
+            answer = await self._send(Request("create", REVIEWS), "POST", body=body)
+        except Stalled:
+            return None
+        allowed = answer.get("status", {}).get("allowed") is not False
+        return None if allowed else forbidden(Request(verb, _own(plural), namespace))
 
     # -- what others own ----------------------------------------------------------------------------------------------
 
@@ -206,11 +225,14 @@ class Kubernetes:
         except Exception as exc:  # whatever aiohttp, ssl, the resolver or a credential plug-in raise: no answer
             raise from_silence(request, exc) from exc
         if 200 <= code < 300:
+            self.refused.allowed(request)
             return parsed if isinstance(parsed, dict) else {}
         self._credentials_stale = self._credentials_stale or code == 401
         if code == 403 and request.verb in ("create", "patch") and namespace_ends(raw):
             raise _NamespaceEnds(Reason.Deleting, f"namespace {request.namespace} is being deleted")
-        raise from_answer(request, code, answered, raw)
+        error = from_answer(request, code, answered, raw)
+        self.refused.note(request, error)
+        raise error
 
     async def _exchange(
         self, path: str, method: str, query: dict[str, str], headers: dict[str, str], body: Any
@@ -237,32 +259,13 @@ class Kubernetes:
         async with self._connecting:
             if self._api is None:
                 api_client = await asyncio.to_thread(_import_client)
-                configuration = await self._configuration(None)
+                configuration = await configure(self._kubeconfig)
                 self._api = api_client(configuration)
                 self._api.user_agent = f"vectorops/{__version__}"
             elif self._credentials_stale:
-                await self._configuration(self._api.configuration)
+                await configure(self._kubeconfig, self._api.configuration)
             self._credentials_stale = False
             return self._api
-
-    async def _configuration(self, present: Any) -> Any:
-        """Read host, CA and credentials, into `present` if there is one. In a pod the token is re-read every minute."""
-        from kubernetes.aio import config
-        from kubernetes.aio.client.configuration import Configuration
-
-        loaders: Any = config  # untyped there
-        configuration = present or Configuration(connection_pool_maxsize=CONNECTIONS)  # retries: None, we own them
-        try:
-            if self._kubeconfig:
-                path = self._kubeconfig
-                await loaders.load_kube_config(path, client_configuration=configuration, persist_config=False)
-            else:
-                loaders.load_incluster_config(configuration)
-        except (config.ConfigException, OSError, ValueError, KeyError) as exc:
-            named = f"the kubeconfig {self._kubeconfig}" if self._kubeconfig else "the ServiceAccount of this pod"
-            message = f"{named} cannot be used ({type(exc).__name__}); set KUBECONFIG, or give the pod a ServiceAccount"
-            raise Stalled(Reason.KubernetesUnavailable, message) from exc
-        return configuration
 
 
 class _NamespaceEnds(OperatorError):

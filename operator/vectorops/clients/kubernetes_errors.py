@@ -92,7 +92,7 @@ def from_answer(request: Request, code: int, headers: Mapping[str, str], body: b
         message = f"the API server does not know who asks (401) to {request.words}: renew the token in the kubeconfig"
         return Stalled(Reason.RBACMissing, message)
     if code == 403:
-        return Stalled(Reason.RBACMissing, _rule_to_add(request))
+        return forbidden(request)
     if code == 404:
         return Missing(Reason.KubernetesUnavailable, f"not found: {request.words}")
     if code == 409:
@@ -103,6 +103,11 @@ def from_answer(request: Request, code: int, headers: Mapping[str, str], body: b
     fields = ", ".join(_fields(body)) or "none named"
     message = f"the API server refused ({code}) to {request.words}; fields: {fields}; apply the CRDs of this version"
     return Refused(Reason.InternalError, message, after=BUG_PAUSE)
+
+
+def forbidden(request: Request) -> Stalled:
+    """The error for what RBAC does not allow: it names the rule to add."""
+    return Stalled(Reason.RBACMissing, _rule_to_add(request))
 
 
 def from_silence(request: Request, error: Exception) -> OperatorError:

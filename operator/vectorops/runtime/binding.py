@@ -11,10 +11,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
 from typing import Any
 
 import kopf
 
+from vectorops.errors import Reason, Stalled
 from vectorops.runtime.api import GROUP, VERSION, in_each
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
@@ -68,20 +70,33 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind[Any, Any, Any], loops: Lo
         loops.deliver(kind, dict(body), deleted=type == "DELETED")
 
 
+class WatchRefused(Stalled):
+    """RBAC took away the right to list or watch while it was used; Kopf then ends, and so does the process."""
+
+    def __init__(self) -> None:
+        rule = f'{{apiGroups: ["{GROUP}"], resources: ["*"], verbs: ["list", "watch"]}}'
+        super().__init__(Reason.RBACMissing, f"a kind may no longer be listed or watched; every one must be: {rule}")
+
+
 async def run(
     registry: kopf.OperatorRegistry, namespaces: Collection[str], worker_limit: int, stopped: asyncio.Event
 ) -> None:
-    """Watch until SIGTERM, SIGINT or `stopped`."""
+    """Watch until SIGTERM, SIGINT or `stopped`. Raises WatchRefused when RBAC no longer lets it."""
     settings = kopf.OperatorSettings()
     configure(settings, worker_limit)
-    await kopf.operator(
-        registry=registry,
-        settings=settings,
-        standalone=True,
-        clusterwide=not namespaces,
-        namespaces=tuple(namespaces),
-        stop_flag=stopped,
-    )
+    try:
+        await kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=tuple(namespaces),
+            stop_flag=stopped,
+        )
+    except Exception as error:
+        if getattr(error, "code", None) != HTTPStatus.FORBIDDEN:
+            raise
+        raise WatchRefused from None
 
 
 def watching(kind: Kind[Any, Any, Any], namespaces: Collection[str]) -> bool:

@@ -52,7 +52,7 @@ class Recorder:
         except OperatorError as error:
             metrics.failed(subject.kind, error.reason)
             logger.warning(
-                "event %s of %s/%s was not recorded: %s", event.reason, subject.namespace, subject.name, error.reason
+                "event %s of %s/%s was not recorded: %s", event.reason, subject.namespace, subject.name, error
             )
 
     async def _record(self, ctx: Context, subject: Subject, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 A thread, because the point of `/healthz` is to say so when the event loop is blocked, which a server inside that loop
 could not. It fails when the loop has not ticked for a while or when a watch is dead; `/readyz` fails until every kind's
-first listing was taken in, and while stopping.
+first listing was taken in, while stopping, and while RBAC keeps us from telling anything by status or events.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Health:
     last_tick: float = field(default_factory=time.monotonic)
     not_ready: str | None = "starting: the first listing has not been taken in"
     dead_watch: str | None = None
+    refused: Callable[[], str | None] = lambda: None
+    """What RBAC refuses us and no condition can tell."""
 
     def alive(self) -> str | None:
         """None, or why the process should be restarted."""
@@ -81,7 +83,7 @@ def application(health: Health) -> Callable[[dict[str, str], StartResponse], Ite
         if path == "/healthz":
             return _probe(health.alive(), start)
         if path == "/readyz":
-            return _probe(health.not_ready or health.alive(), start)
+            return _probe(health.not_ready or health.alive() or health.refused(), start)
         start("404 Not Found", [("Content-Type", "text/plain")])
         return [b"/metrics /healthz /readyz\n"]
 

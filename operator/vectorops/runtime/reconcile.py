@@ -7,6 +7,7 @@ The finalizer is written before the first act that leaves something outside, and
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from vectorops.runtime.tracked import Tracked
 logger = logging.getLogger(__name__)
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
+UNWRITTEN_LOOK = 10.0  # seconds after which a status that could not be written is tried again
 BACKOFF_FIRST, BACKOFF_CAP = 1.0, 300.0  # seconds; full jitter between
 SILENT_ACTS = 3  # the pass after an act follows at once and tells what came of it: no write for what lasts an instant
 LEAST_SLEEP = 0.05  # seconds: no verdict can make the loop spin
@@ -49,11 +51,13 @@ async def one_pass(ctx: Context, tracked: Tracked) -> float:
     seen = await look(ctx, tracked)
     seen, acted = await touch(ctx, tracked, seen)
     tracked.acts_in_a_row = tracked.acts_in_a_row + 1 if acted else 0
+    unwritten = math.inf
     if not 0 < tracked.acts_in_a_row <= SILENT_ACTS:
-        await summarise(ctx, tracked, seen)
+        unwritten = await summarise(ctx, tracked, seen)
     result = "error" if seen.own is None else "stalled" if seen.verdict.stalled else "ok"
     metrics.reconciled(tracked.kind.names.kind, result, time.perf_counter() - started)
-    return sleep_for(tracked, seen, acted, seconds_left(tracked.subject, tracked.raw_spec, ctx.clock()))
+    wanted = sleep_for(tracked, seen, acted, seconds_left(tracked.subject, tracked.raw_spec, ctx.clock()))
+    return min(wanted, unwritten)
 
 
 async def look(ctx: Context, tracked: Tracked) -> Seen:
@@ -121,8 +125,11 @@ async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
     return True
 
 
-async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> None:
-    """Write status if it is worth it, then events. A failure to write is a metric and is tried again."""
+async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> float:
+    """Write status if it is worth it, then events. A failure to write is a metric.
+
+    Returns seconds after which it must be tried again: an object that has ended would else not be looked at for long.
+    """
     stated = conditions.from_verdict(seen.verdict, tracked.kind.family)
     if seen.own is None:
         former = tracked.written.get("conditions", [])
@@ -137,6 +144,8 @@ async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> None:
     except OperatorError as error:
         metrics.failed(tracked.kind.names.kind, error.reason)
         logger.warning("%s: status was not written: %s", tracked.ref, error)
+        return STALLED_LOOK if isinstance(error, Stalled) else UNWRITTEN_LOOK
+    return math.inf
 
 
 def sleep_for(tracked: Tracked, seen: Seen, acted: bool, deletion_seconds: float) -> float:
@@ -190,8 +199,16 @@ def _unseen(tracked: Tracked, error: OperatorError) -> Seen:
 
 
 def _failed(tracked: Tracked, seen: Seen, error: OperatorError) -> Seen:
-    """An act failed: what was seen stands; Ready names the error, and stays True where it was seen to be so."""
+    """An act failed: what was seen stands; Ready names the error, and stays True where it was seen to be so.
+
+    A run that has ended stays ended whatever fails afterwards, or it would begin anew: there only Stalled tells.
+    """
     metrics.failed(tracked.kind.names.kind, error.reason)
+    if seen.verdict.complete or seen.verdict.failed:
+        logger.warning("%s: %s", tracked.ref, error)
+        told = (Condition("Stalled", "True", error.reason, error.message),) if isinstance(error, Stalled) else ()
+        ended = replace(seen.verdict, action=None, look_again=STALLED_LOOK)
+        return replace(seen, verdict=ended, own=(*(seen.own or ()), *told))
     ready: Tristate = "True" if seen.verdict.ready == "True" else "False"
     return replace(seen, verdict=replace(_failing(error), ready=ready))
 

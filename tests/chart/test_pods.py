@@ -1,0 +1,242 @@
+"""Helm installs the operator into a cluster with pods: every example works under the chart's rights, each right removed
+in turn is told and mended, the service may roll, and an uninstall leaves nothing that cannot be deleted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from stand.scene import API_VERSION, index_spec, store_spec
+from stand.shop import fill_noisy_copy
+from stand.world import ROOT
+
+from .in_pods import OPERATORS, InPods, in_pods
+
+if TYPE_CHECKING:
+    from stand.postgres import Postgres
+    from stand.provider import Provider
+    from stand.shop import Shop
+
+pytestmark = pytest.mark.cluster
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+PERIOD = 5.0  # seconds between two looks of the example's store
+GROUP = "vectorops.dev"
+OURS = "vectorops.dev/cleanup"
+
+
+@pytest.fixture(scope="module")
+def pods(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, _shop_template: Shop, provider: Provider
+) -> Iterator[InPods]:
+    with in_pods(tmp_path_factory.mktemp("pods"), postgres, _shop_template, provider) as made:
+        made.install()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def examples(pods: InPods) -> InPods:
+    """Every example applied, the service's pods ready."""
+    pods.scene.kubectl("rollout", "status", "deployment/api", "--timeout=90s")
+    for file in EXAMPLES:
+        pods.scene.kubectl("apply", "-f", str(file))
+    return pods
+
+
+def test_every_example_works_under_the_charts_own_rights(examples: InPods) -> None:
+    for file in EXAMPLES:
+        for body in yaml.safe_load_all(file.read_text()):
+            resource = f"{body['kind'].lower()}/{body['metadata']['name']}"
+            examples.scene.wait_status(resource, "Ready", timeout=120)
+    examples.scene.wait_status("vst/shop", "ServiceReachable", timeout=30)
+    warmed = examples.scene.get("vwarm/popular")["status"]
+    assert warmed["queries"]["warmed"] == warmed["queries"]["selected"] > 50
+    assert warmed["after"]["cacheHitRatePercent"] >= 30
+    assert examples.restarts() == 0
+    assert "RBACMissing" not in examples.log()
+
+
+def test_the_service_rolls_and_is_reached_again_within_two_periods(examples: InPods) -> None:
+    scene = examples.scene
+
+    def reached() -> bool:
+        return scene.condition("vst/shop", "ServiceReachable").get("status") == "True"
+
+    scene.wait("the service", reached)
+    before = set(examples.node.addresses("shop", "api", 3000))
+    scene.kubectl("rollout", "restart", "deployment/api")
+    scene.kubectl("rollout", "status", "deployment/api", "--timeout=90s")
+    assert len(before) == 3
+    scene.wait("the service again", reached, 2 * PERIOD)
+    scene.wait("other pods", lambda: not before & set(examples.node.addresses("shop", "api", 3000)))
+    scene.kubectl("scale", "deployment/api", "--replicas=0")
+    scene.wait("its loss", lambda: scene.condition("vst/shop", "ServiceReachable")["reason"] == "ServiceUnavailable")
+    assert scene.condition("vst/shop", "Ready")["status"] == "True"
+    scene.kubectl("scale", "deployment/api", "--replicas=3")
+    scene.wait("a pod", lambda: examples.node.addresses("shop", "api", 3000))
+    scene.wait("the service once more", reached, 2 * PERIOD + 1)
+    assert examples.restarts() == 0
+
+
+def store(secret: str) -> dict[str, Any]:
+    return store_spec(database={"connectionSecretRef": {"name": secret, "key": "url"}, "maxConnections": 4})
+
+
+def told(pods: InPods, resource: str) -> None:
+    """RBACMissing as a condition that names the rule."""
+    message = pods.scene.wait_reason(resource, "RBACMissing", 30)["message"]
+    assert "verbs:" in message, message
+
+
+def test_without_secrets_a_store_says_so_and_recovers(examples: InPods) -> None:
+    scene = examples.scene
+    scene.secret("late-db", url=examples.shop.operator_dsn)
+    with examples.without("", "secrets", "get"):
+        scene.apply("VectorStore", "late", store("late-db"))
+        told(examples, "vst/late")
+    scene.patch("vst/late", {"healthCheckPeriodSeconds": 6})  # wakes it: a person at work is looked for once a minute
+    scene.wait_status("vst/late", "Ready")
+    scene.kubectl("delete", "vst/late", "--timeout=30s")
+
+
+def test_without_configmaps_a_warmup_says_so_and_recovers(examples: InPods) -> None:
+    scene = examples.scene
+    scene.kubectl("create", "configmap", "popular", "--from-literal=queries=thermos")
+    wanted = {"storeRef": {"name": "shop"}, "queries": {"configMapRef": {"name": "popular", "key": "queries"}}}
+    with examples.without("", "configmaps", "get"):
+        scene.apply("CacheWarmup", "listed", wanted)
+        told(examples, "vwarm/listed")
+    scene.patch("vwarm/listed", {"requestsPerSecond": 50})
+    scene.wait_status("vwarm/listed", "Complete")
+
+
+def test_without_delete_an_ended_warmup_stays_ended_and_says_so(examples: InPods) -> None:
+    scene = examples.scene
+    with examples.without(GROUP, "cachewarmups", "delete"):
+        scene.apply(
+            "CacheWarmup", "brief",
+            {"storeRef": {"name": "shop"}, "invalidate": "Expired", "ttlSecondsAfterFinished": 1},
+        )  # fmt: skip
+        scene.wait_reason("vwarm/brief", "RBACMissing", condition="Stalled")
+        status = scene.get("vwarm/brief")["status"]
+        assert scene.condition("vwarm/brief", "Complete")["status"] == "True"
+        time.sleep(2)
+        assert scene.get("vwarm/brief")["status"]["startTime"] == status["startTime"]  # and did not begin again
+        assert examples.errors("RBACMissing") > 0
+    scene.kubectl("annotate", "vwarm/brief", "vectorops.dev/look=now")
+    scene.wait_gone("vwarm/brief", 90)
+
+
+def test_without_patch_no_index_is_begun_that_could_not_be_undone(examples: InPods) -> None:
+    scene = examples.scene
+    with examples.without(GROUP, "vectorindexes", "patch"):
+        scene.apply("VectorIndex", "noisy", index_spec(table="product_vectors", deletionPolicy="Delete"))
+        told(examples, "vidx/noisy")
+        assert scene.get("vidx/noisy")["metadata"].get("finalizers", []) == []
+    scene.patch("vidx/noisy", {"runToken": "now"})
+    scene.wait_status("vidx/noisy", "Ready", timeout=90)
+    scene.kubectl("delete", "vidx/noisy", "--timeout=60s")
+
+
+@pytest.mark.parametrize("plural", ["vectorstores", "vectorindexes", "embeddingbackfills", "cachewarmups"])
+def test_without_the_right_to_write_status_log_and_metric_tell(examples: InPods, plural: str) -> None:
+    scene, names = examples.scene, {"vectorstores": "shop", "vectorindexes": "products"}
+    name = names.get(plural, f"silent-{plural}")
+    bodies = {
+        "embeddingbackfills": ("EmbeddingBackfill", {"storeRef": {"name": "shop"}, "tableName": "products"}),
+        "cachewarmups": ("CacheWarmup", {"storeRef": {"name": "shop"}, "invalidate": "Expired"}),
+    }
+    before = examples.errors("RBACMissing")
+    with examples.without(GROUP, f"{plural}/status", "patch"):
+        if plural in bodies:
+            scene.apply(bodies[plural][0], name, bodies[plural][1])
+        else:
+            scene.patch(f"{plural}/{name}", {"suspend": True})
+        scene.wait("the metric", lambda: examples.errors("RBACMissing") > before, 30)
+        assert f'resources: ["{plural}/status"], verbs: ["patch"]' in examples.log()
+        assert examples.ask("/healthz")[0] == 200
+        scene.wait("readyz to tell", lambda: "RBACMissing" in examples.ask("/readyz")[1], 30)
+    if plural in names:
+        scene.patch(f"{plural}/{name}", {"suspend": False})
+    scene.wait_status(f"{plural}/{name}", "Ready", timeout=90)
+    scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
+    assert examples.restarts() == 0
+
+
+@pytest.mark.parametrize("verb", ["create", "patch"])
+def test_without_events_the_work_goes_on_and_log_and_metric_tell(examples: InPods, verb: str) -> None:
+    scene, before = examples.scene, examples.errors("RBACMissing")
+    with examples.without("events.k8s.io", "events", verb):
+        for turn in range(8 if verb == "patch" else 1):
+            scene.apply("VectorStore", f"quiet-{verb}", store("nowhere" if turn % 2 == 0 else "shop-db"))
+            scene.wait_status(f"vst/quiet-{verb}", "Ready", "False" if turn % 2 == 0 else "True")
+        if verb == "create":
+            scene.wait("the metric", lambda: examples.errors("RBACMissing") > before, 30)
+            assert 'resources: ["events"], verbs: ["create"]' in examples.log()
+    scene.kubectl("delete", f"vst/quiet-{verb}", "--timeout=30s")
+    assert examples.restarts() == 0
+
+
+def test_without_get_a_dependant_of_an_unknown_store_says_so(examples: InPods) -> None:
+    with examples.without(GROUP, "vectorstores", "get"):
+        examples.scene.apply("VectorIndex", "lost", index_spec(storeRef={"name": "unknown"}))
+        told(examples, "vidx/lost")
+    examples.scene.kubectl("delete", "vidx/lost", "--timeout=30s")
+
+
+@pytest.mark.parametrize("plural", ["vectorstores", "cachewarmups"])
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_without_list_or_watch_it_is_not_ready_and_recovers(examples: InPods, verb: str, plural: str) -> None:
+    with examples.without(GROUP, plural, verb):
+        examples.restart()
+        examples.scene.wait("readyz to tell", lambda: "RBACMissing" in examples.ask("/readyz")[1], 60)
+        assert examples.ask("/readyz")[0] == 503
+        assert examples.restarts() == 0  # never a crash
+        assert plural in examples.ask("/readyz")[1]
+    examples.scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
+
+
+def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: InPods) -> None:
+    role = json.loads(examples.cluster.kubectl("get", "clusterrole", f"vectorops-{OPERATORS}", "-ojson"))
+    given = {
+        (g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
+    }
+    kinds = {"vectorstores", "vectorindexes", "embeddingbackfills", "cachewarmups"}
+    known = {(GROUP, kind, verb) for kind in kinds for verb in ("get", "list", "watch", "patch")}
+    known |= {(GROUP, f"{kind}/status", "patch") for kind in kinds} | {(GROUP, "cachewarmups", "delete")}
+    known |= {("", "secrets", "get"), ("", "configmaps", "get")}
+    known |= {("events.k8s.io", "events", verb) for verb in ("create", "patch")}
+    assert given == known
+
+
+async def test_an_uninstall_with_a_build_in_flight_leaves_nothing_that_cannot_be_deleted(examples: InPods) -> None:
+    scene = examples.scene
+    await fill_noisy_copy(examples.shop.operator_dsn, 12_000)
+    scene.patch("vidx/products", {"deletionPolicy": "Delete"})
+    scene.wait("the finalizer", lambda: OURS in scene.get("vidx/products")["metadata"].get("finalizers", []))
+    slow = {"m": 32, "efConstruction": 400}
+    build = {"maintenanceMemory": "64Mi", "parallelWorkers": 0}
+    spec = index_spec(table="product_vectors", deletionPolicy="Delete", hnsw=slow, build=build)
+    scene.apply("VectorIndex", "in-flight", spec)
+    scene.wait(
+        "the build", lambda: scene.get("vidx/in-flight").get("status", {}).get("progress", {}).get("percent", 0) > 0
+    )
+    examples.helm.uninstall()  # the hook's Job runs in a pod, as the chart has it
+    assert scene.condition("vidx/in-flight", "Ready")["status"] != "True"  # it was in flight
+    listed = json.loads(scene.kubectl("get", "vectorops", "-ojson"))["items"]
+    assert listed
+    assert [o["metadata"]["name"] for o in listed if OURS in o["metadata"].get("finalizers", [])] == []
+    assert all(o["metadata"]["annotations"]["vectorops.dev/release"] == "true" for o in listed)
+    began = time.monotonic()
+    for kind in sorted({body["kind"] for body in listed}):
+        scene.kubectl("delete", kind.lower(), "--all", "--timeout=60s")
+    assert time.monotonic() - began < 60
+    assert scene.kubectl("get", "vectorops").strip() in ("", "No resources found in shop namespace.")
+    left = examples.cluster.kubectl("get", "all,serviceaccount,role", "-n", OPERATORS, "-oname")
+    assert "vectorops" not in left, left
+    assert API_VERSION.split("/")[0] in examples.cluster.kubectl("get", "crds", "-oname")  # they stay, as NOTES say
