@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo run soak bench-latency requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ manifests: $(STAMP) ## generate crds/, RBAC and the chart's copy from the types
 demo: parts ## show the operator at work on a local stand; KEEP=1 leaves it running
 	@KEEP="$(KEEP)" $(PY) -m stand.demo
 
+stand: parts ## the same local world by hand, until Ctrl-C; BARE=1 leaves the operator for you to install
+	@BARE="$(BARE)" $(PY) -m stand
+
 run: $(STAMP) ## run the operator here, against KUBECONFIG (else ~/.kube/config)
 	@KUBECONFIG="$${KUBECONFIG:-$$HOME/.kube/config}" $(PY) -m vectorops run
 
@@ -71,6 +74,9 @@ soak: parts ## the long test: ten minutes in which an unchanged world must write
 
 bench-latency: parts ## measure spec edit to status on a real API server
 	@$(PY) bench/latency.py
+
+bench-warmup: parts ## measure how good a warmed cache is beside the best possible one
+	@$(PY) bench/warmup.py
 
 wheels: $(STAMP) ## fetch and build the wheels that the Dockerfile installs from, into wheels/
 	@rm -rf wheels

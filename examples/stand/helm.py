@@ -1,9 +1,16 @@
-"""Helm itself, as a library: the chart installed and uninstalled as a person would with the command line."""
+"""Helm itself, as a library: the chart installed and uninstalled as a person would with the command line.
+
+`python -m stand.helm install NAME CHART --namespace N --create-namespace --set KEY=VALUE` is for who has no helm
+command; it takes these words of helm's, with KUBECONFIG, and no more.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,3 +43,57 @@ class Helm:
     def uninstall(self) -> str:
         """helm uninstall; returns what Helm says, with the chart's hooks run before."""
         return json.dumps(self._config.uninstall(self.release, timeout=SECONDS, wait="watcher"), default=str)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """install, upgrade or uninstall, and what Helm says of it."""
+    import helm_python
+    import yaml
+
+    options = _parser().parse_args(argv)
+    values: dict[str, Any] = {}
+    for assignment in options.set:
+        path, _, text = assignment.partition("=")
+        *parents, last = path.split(".")
+        at = values
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[last] = yaml.safe_load(text)
+    config = helm_python.Config(kubeconfig_path=os.environ.get("KUBECONFIG"), namespace=options.namespace)
+    try:
+        if options.command == "uninstall":
+            said: Any = config.uninstall(options.name, timeout=SECONDS, wait="watcher")
+        elif options.command == "install":
+            new = options.create_namespace
+            said = config.install(
+                options.chart, options.name, values, create_namespace=new, timeout=SECONDS, wait="watcher"
+            )
+        else:
+            said = config.upgrade(options.chart, options.name, values, timeout=SECONDS, wait="watcher")
+    except helm_python.HelmError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    info = said.get("info", {}) if isinstance(said, Mapping) else {}
+    notes = info.get("notes") if isinstance(info, Mapping) else info
+    sys.stdout.write(f"{notes or options.command + ' ' + options.name + ': done'}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stand.helm")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("install", "upgrade", "uninstall"):
+        one = commands.add_parser(name)
+        one.add_argument("name")
+        one.add_argument("--namespace", "-n", default="default")
+        if name != "uninstall":
+            one.add_argument("chart", type=Path)
+            one.add_argument("--set", action="append", default=[])
+        if name == "install":
+            one.add_argument("--create-namespace", action="store_true")
+    parser.set_defaults(set=[], create_namespace=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -154,6 +154,7 @@ async def _prepare(shop: Shop) -> None:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         if await connection.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'"):
             await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm")
         await connection.execute("CREATE SCHEMA IF NOT EXISTS search_cache AUTHORIZATION api")
         name = await connection.fetchval("SELECT quote_ident(current_database())")
         await connection.execute(f"GRANT CREATE ON DATABASE {name} TO shop_operator")

@@ -88,11 +88,20 @@ class World:
     """Everything the demo and the tests need, on loopback, in one directory."""
 
     def __init__(
-        self, directory: Path, *, products: int = 3000, operator_values: Mapping[str, Any] | None = None
+        self,
+        directory: Path,
+        *,
+        products: int = 3000,
+        operator: bool = True,
+        operator_values: Mapping[str, Any] | None = None,
     ) -> None:
-        """Nothing starts before `with`. `operator_values` are values of the chart under `operator`."""
+        """Nothing starts before `with`.
+
+        `operator_values` are values of the chart; without `operator` nobody installs it.
+        """
         self.directory = directory
         self._products = products
+        self._with_operator = operator
         self._operator_values = dict(operator_values or {})
         self._stack = contextlib.ExitStack()
         self.cluster: Cluster
@@ -118,7 +127,8 @@ class World:
             self.node = self._stack.enter_context(ProcessNode(self.cluster, self.directory / "node"))
             prepare_namespace(self.cluster, NAMESPACE, self.shop.operator_dsn, self.embeddings.base_url)
             self._serve()
-            self._operate()
+            if self._with_operator:
+                self._operate()
             self.kubectl("rollout", "status", "deployment/api", f"--timeout={READY_SECONDS:.0f}s")
         except BaseException:
             self._stack.close()
