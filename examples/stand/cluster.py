@@ -51,6 +51,11 @@ class Cluster:
         self.directory = directory
         self._kubectl = kubectl
 
+    @property
+    def kubectl_path(self) -> Path:
+        """The program itself, for who has none."""
+        return self._kubectl
+
     def __enter__(self) -> Self:
         """`with start_cluster(...) as cluster:` stops it at the end, whatever happens."""
         return self

@@ -48,7 +48,6 @@ class Helm:
 def main(argv: Sequence[str] | None = None) -> int:
     """install, upgrade or uninstall, and what Helm says of it."""
     import helm_python
-    import yaml
 
     options = _parser().parse_args(argv)
     values: dict[str, Any] = {}
@@ -58,25 +57,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         at = values
         for parent in parents:
             at = at.setdefault(parent, {})
-        at[last] = yaml.safe_load(text)
+        at[last] = _typed(text)
     config = helm_python.Config(kubeconfig_path=os.environ.get("KUBECONFIG"), namespace=options.namespace)
     try:
         if options.command == "uninstall":
-            said: Any = config.uninstall(options.name, timeout=SECONDS, wait="watcher")
+            config.uninstall(options.name, timeout=SECONDS, wait="watcher")
         elif options.command == "install":
             new = options.create_namespace
-            said = config.install(
-                options.chart, options.name, values, create_namespace=new, timeout=SECONDS, wait="watcher"
-            )
+            config.install(options.chart, options.name, values, create_namespace=new, timeout=SECONDS, wait="watcher")
         else:
-            said = config.upgrade(options.chart, options.name, values, timeout=SECONDS, wait="watcher")
+            config.upgrade(options.chart, options.name, values, timeout=SECONDS, wait="watcher")
     except helm_python.HelmError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    info = said.get("info", {}) if isinstance(said, Mapping) else {}
-    notes = info.get("notes") if isinstance(info, Mapping) else info
-    sys.stdout.write(f"{notes or options.command + ' ' + options.name + ': done'}\n")
+    notes = "" if options.command == "uninstall" else config.status(options.name).get("notes", "")
+    sys.stdout.write(f"{options.command} {options.name}: done\n{notes}")
     return 0
+
+
+def _typed(text: str) -> str | int | bool | None:
+    """As helm takes it: true, false, null and whole numbers are what they say, the rest is text."""
+    words: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+    if text in words:
+        return words[text]
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 from stand.cluster import Cluster, start_cluster
 from stand.embedding_server import EmbeddingServer
-from stand.helm import Helm
+from stand.helm import RELEASE, Helm
 from stand.postgres import Postgres
 from stand.process import Process, free_port
 from stand.processnode import ProcessNode
@@ -164,7 +164,12 @@ class World:
 
     def places(self) -> list[tuple[str, str]]:
         """Where everything listens."""
+        install = f"{sys.executable} -m stand.helm install {RELEASE} charts/vectorops -n {SYSTEM_NAMESPACE}"
+        install += f" --create-namespace --set operator.serviceAddresses=@{self.addresses}"
+        yours = [] if self._with_operator else [("the operator", f"is yours to install: PYTHONPATH=examples {install}")]
         return [
+            *yours,
+            ("kubectl", str(self.cluster.kubectl_path)),
             ("Kubernetes API", f"export KUBECONFIG={self.cluster.kubeconfig}"),
             ("Postgres", f"127.0.0.1:{self.postgres.port}, database shop"),
             ("embeddings", self.embeddings.base_url),

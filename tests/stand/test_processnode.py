@@ -189,7 +189,7 @@ def test_a_pod_has_the_rights_of_its_serviceaccount_and_no_more(yard: Yard) -> N
     yard.kubectl("create", "serviceaccount", "reader")
     yard.kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps")
     yard.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={yard.namespace}:reader")
-    kubectl = yard.cluster._kubectl  # the program itself
+    kubectl = yard.cluster.kubectl_path
     asks = f"{kubectl} auth can-i list configmaps; {kubectl} auth can-i list secrets; cat $KUBECONFIG | head -c 1"
     yard.apply(
         pod("reads", asks, serviceAccountName="reader"),

@@ -258,13 +258,15 @@ def test_it_gives_up_only_after_many_troubles_in_a_row() -> None:
     pace = Pace(8)
     for _ in range(GIVE_UP - 1):
         pace.bad(0.0)
-    assert not pace.hopeless
+    assert not pace.hopeless(reached=True)
+    assert pace.hopeless(reached=False)  # nobody is there at all: that is known sooner
     pace.good()
     pace.bad(0.0)
-    assert not pace.hopeless
+    assert not pace.hopeless(reached=True)
+    assert not pace.hopeless(reached=False)
     for _ in range(GIVE_UP):
         pace.bad(0.0)
-    assert pace.hopeless
+    assert pace.hopeless(reached=True)
 
 
 def test_a_changed_rate_keeps_the_caution_of_the_former() -> None:

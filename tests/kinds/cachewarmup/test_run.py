@@ -200,6 +200,18 @@ async def test_a_service_that_suffers_is_relieved_and_costs_no_query(
         assert run.ledger.failed == 0
 
 
+async def test_a_service_that_is_not_there_is_told_within_seconds_and_costs_no_query(
+    sql: Any, database_url: str, service: CachedSearch
+) -> None:
+    async with World(database_url, "127.0.0.1:1") as world:
+        warmup = world.warmup(queries={"inline": [f"q {i}" for i in range(30)]})
+        verdict = await warmup.until(lambda verdict: verdict.reason == "ServiceUnavailable", 15)
+        assert not verdict.stalled
+        run = run_of(world.ctx, warmup.subject)
+        assert run is not None and run.ledger.failed == 0
+        assert warmup.reasons.count("WaitingForService") <= 1  # it does not turn with every try
+
+
 async def test_a_wrong_path_and_a_wrong_token_stall_at_once(sql: Any, database_url: str, service: CachedSearch) -> None:
     async with World(database_url, service.address) as world:
         for status, reason in ((404, "EndpointUnsupported"), (401, "ServiceAuthenticationFailed")):

@@ -16,6 +16,7 @@ SLOWEST = 64  # the rate falls no lower than this part of what is asked for
 STEPS = 20  # good answers from the slowest to the full rate
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds without a request after trouble, doubled while it goes on
 GIVE_UP = 10  # troubles in a row, over all queries: the service is down, not the query bad
+UNREACHED = 3  # and so many where nobody was even reached
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,6 @@ class Pace:
         """Nothing for a while, so that the share of the time is kept."""
         self._next = max(self._next, now + seconds)
 
-    @property
-    def hopeless(self) -> bool:
+    def hopeless(self, reached: bool) -> bool:
         """Whether nothing was answered well for so long that going on would only count queries as failed."""
-        return self.troubles >= GIVE_UP
+        return self.troubles >= (GIVE_UP if reached else UNREACHED)

@@ -52,6 +52,7 @@ class Run:
     stopping: bool = False
     finished: bool = False
     error: Trouble | None = None
+    trouble: str = ""  # why the last request went wrong
     fatal: OperatorError | None = None  # raised by a request, to end all
     ended_at: datetime | None = None
     advanced_at: datetime | None = None

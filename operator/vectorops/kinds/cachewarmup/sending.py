@@ -64,7 +64,8 @@ async def ask(run: Run, query: str) -> Asked:
         settled, failure = await _once(run, query)
         if settled is not None:
             return settled
-        if run.pace.hopeless:
+        run.trouble = failure
+        if run.pace.hopeless(reached=failure != Shared.ServiceUnavailable):
             text = f"The search service does not answer searches ({failure}). {Shared.ServiceUnavailable.next_step}"
             run.fatal = run.fatal or Transient(Shared.ServiceUnavailable, text)
         if not await nap(run, run.pace.wait(run.clock())):
@@ -138,9 +139,7 @@ async def _turn(run: Run, pending: set[asyncio.Task[None]]) -> bool:
             await nap(run, POOL_SECONDS)
             continue
         wait = run.pace.wait(run.clock())
-        suffers = run.pace.troubles > 0 and wait > POOL_SECONDS
-        text = f"{run.pace.troubles} requests in a row went wrong. {Reason.WaitingForService.next_step}"
-        run.waiting = Trouble(Reason.WaitingForService, text) if suffers else None
+        run.waiting = _suffering(run, wait)
         if len(pending) >= _room(run).slots:
             await asyncio.wait(pending, timeout=NAP, return_when=asyncio.FIRST_COMPLETED)
         elif wait > 0:
@@ -148,6 +147,15 @@ async def _turn(run: Run, pending: set[asyncio.Task[None]]) -> bool:
         else:
             return True
     return False
+
+
+def _suffering(run: Run, wait: float) -> Trouble | None:
+    """From the first long pause to the next good answer: the reason must not turn with every try."""
+    paused = wait > POOL_SECONDS or (run.waiting is not None and run.waiting.reason == Reason.WaitingForService)
+    if not (run.pace.troubles and paused):
+        return None
+    text = f"Searches go wrong ({run.trouble}). {Reason.WaitingForService.next_step}"
+    return Trouble(Reason.WaitingForService, text)
 
 
 def _room(run: Run) -> Room:
