@@ -1,35 +1,37 @@
-"""The image: built from wheels alone, run as nobody in particular. Needs root, buildah, debootstrap and some minutes.
+"""The image: built from wheels alone, run as nobody in particular, where root, buildah and debootstrap are there.
 
-The base is made by debootstrap, once into a folder of the test's own; without VECTOROPS_TEST_IMAGE=1 it is left out,
-for it fetches a distribution.
+The base is made by debootstrap, so no image registry is asked; where its mirror cannot be reached the test is left out.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE, IMAGE = "localhost/vectorops-test-base:1", "localhost/vectorops-test:1"
+PACKAGED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+ENV = {**os.environ, "STORAGE_DRIVER": "overlay"}
 MISSING = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
 
 pytestmark = [
-    pytest.mark.soak,
+    pytest.mark.real,
     pytest.mark.timeout(900),
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap needs root"),
-    pytest.mark.skipif(os.environ.get("VECTOROPS_TEST_IMAGE") != "1", reason="minutes: set VECTOROPS_TEST_IMAGE=1"),
 ]
 
 
 def run(*argv: str | Path, timeout: float = 300) -> str:
-    env = {**os.environ, "STORAGE_DRIVER": "overlay"}
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, env=env)
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, env=ENV)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -45,21 +47,41 @@ def context(folder: Path) -> Path:
     return folder
 
 
-def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_path: Path) -> None:
+def base(folder: Path) -> None:
+    """A small Debian with Python, as a local image."""
     packages = "--include=python3,python3-venv,ca-certificates"
-    run("debootstrap", "--variant=minbase", packages, "bookworm", tmp_path / "base")
-    scratch = run("buildah", "from", "scratch")
-    run("buildah", "add", "--quiet", scratch, tmp_path / "base", "/")
-    run("buildah", "commit", "--quiet", scratch, BASE)
-    made = [scratch]
     try:
+        run("debootstrap", "--variant=minbase", packages, "bookworm", folder)
+    except AssertionError as error:
+        pytest.skip(f"no base could be had: {str(error)[-200:]}")
+    scratch = run("buildah", "from", "scratch")
+    run("buildah", "add", "--quiet", scratch, folder, "/")
+    run("buildah", "commit", "--rm", "--quiet", scratch, BASE)
+
+
+def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_path: Path) -> None:
+    base(tmp_path / "base")
+    made = []
+    try:
+        began = time.monotonic()
         build = ("buildah", "bud", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "-t", IMAGE)
         run(*build, context(tmp_path / "context"))
+        built = time.monotonic() - began
         made.append(run("buildah", "from", IMAGE))
         inside = ("buildah", "run", "--isolation", "chroot", made[-1], "--")
-        assert run(*inside, "vectorops", "version") == "0.1.0"
+        began = time.monotonic()
+        assert run(*inside, "vectorops", "version") == PACKAGED
+        started = time.monotonic() - began
         assert run(*inside, "id", "-u") == "65532"
-        assert "config" in run("buildah", "inspect", IMAGE).lower()
+        refused = subprocess.run([*inside, "sh", "-c", "touch /opt/vectorops/x /x"], capture_output=True, env=ENV)
+        assert refused.returncode != 0  # nothing of the image is the user's own
+        config = json.loads(run("buildah", "inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
+        assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("65532:65532", ["vectorops"], ["run"])
+        told = run(*inside, "sh", "-c", "vectorops release --dry-run 2>&1; echo $?")
+        assert told.endswith("\n1")  # no kubeconfig, no ServiceAccount: it says so and ends
+        assert "KUBECONFIG" in told
+        sizes = [run("buildah", "images", "--format", "{{.Size}}", name) for name in (IMAGE, BASE)]
+        print(f"image {sizes[0]} on a base of {sizes[1]}, built in {built:.0f} s, `version` in {started:.2f} s")
     finally:
         for container in made:
             run("buildah", "rm", container)
