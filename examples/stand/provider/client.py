@@ -10,72 +10,32 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx2 as httpx
 
-from stand.process import Process, free_port
-
-START_SECONDS: Final = 30
-"""An interpreter with numpy and uvicorn: under a second on an idle machine."""
+from stand.server import Server
 
 ANSWER_SECONDS: Final = 30
 """The control plane answers at once; a bill of 100,000 texts takes a second."""
 
 
-class Provider:
-    """One mock provider on a free port, with a random API key that it insists on."""
+class Provider(Server):
+    """One mock provider on a free port, with a random API key that it insists on. Ended, open requests break."""
+
+    HEALTH = "/bill"
 
     def __init__(
         self, directory: Path, *, dimensions: int = 1536, api_key: str | None = None, port: int | None = None
     ) -> None:
-        """Describe it; its log goes to `directory`."""
-        directory.mkdir(parents=True, exist_ok=True)
+        """Describe it; its log goes to `directory`. A started process has an empty bill."""
         self.dimensions = dimensions
         self.api_key = api_key or f"sk-stand-{secrets.token_hex(12)}"
-        self.port = port or free_port()
-        argv = [sys.executable, "-m", "stand.provider", "--port", str(self.port)]
+        argv = [sys.executable, "-m", "stand.provider", "--port", "{port}"]
         argv += ["--dimensions", str(dimensions), "--api-key", self.api_key]
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"PYTHONPATH": path}
-        self._process = Process("provider", argv, log=directory / "provider.log", env=environment)
+        super().__init__("provider", argv, directory, port=port, env=os.environ | {"PYTHONPATH": path})
         self._http = httpx.Client(base_url=self.url, timeout=ANSWER_SECONDS, trust_env=False)
-
-    def __enter__(self) -> Self:
-        """Start, and stop() at the end."""
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process."""
-        self.stop()
-
-    @property
-    def url(self) -> str:
-        """Without /v1: where the control plane is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def base_url(self) -> str:
-        """With /v1, as OPENAI_BASE_URL."""
-        return f"{self.url}/v1"
-
-    def start(self) -> None:
-        """Start and return when it answers. A started process has an empty bill."""
-        self._process.start()
-        self._process.wait_until(self._answers, "answering GET /bill", START_SECONDS)
-
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.alive()
-
-    def stop(self) -> None:
-        """End it; open requests break."""
-        self._process.terminate(grace=3)
-
-    def kill(self) -> None:
-        """kill -9."""
-        self._process.kill()
 
     def control(self, **order: Any) -> None:
         """POST /control with JSON keys as arguments; each replaces what was set before, the rest stays.
@@ -117,9 +77,3 @@ class Provider:
     def reset(self) -> None:
         """Settings, faults, bill and log as at the start; held and hanging requests are let go."""
         self._http.post("/reset").raise_for_status()
-
-    def _answers(self) -> bool:
-        try:
-            return self._http.get("/bill").is_success
-        except httpx.TransportError:
-            return False

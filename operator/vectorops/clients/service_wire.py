@@ -49,9 +49,9 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        http, self._http = self._http, None  # before the wait: a request that comes meanwhile opens another one
+        if http is not None:
+            await http.aclose()
 
     async def ask(self, address: str, method: str, path: str, json: Any, timeout: float, most: int) -> Answer:
         """One request to `host:port`; at most `most` bytes and `timeout` seconds for the whole of it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vectorops.kinds.cachewarmup import source, warming
 from vectorops.kinds.cachewarmup.act import stop
 from vectorops.kinds.cachewarmup.observe import run_of
 
@@ -302,6 +303,36 @@ async def test_an_unreadable_log_names_the_grant(
             assert (await warmup.to_end()).complete  # without any right to create or write
     finally:
         sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_log_that_takes_too_long_to_read_says_what_to_do(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql("CREATE VIEW endless AS SELECT 'q' || i AS query FROM generate_series(1, 1000000000) i")
+    monkeypatch.setattr(source, "READ_SECONDS", 1)
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(queries={"fromTable": {"table": "endless", "queryColumn": "query"}})
+        verdict = await warmup.until(lambda verdict: verdict.stalled, 20)
+        assert (verdict.reason, "windowSeconds" in verdict.message) == ("LogTooLarge", True)
+
+
+async def test_a_surprise_is_told_and_rested_from(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    async def surprise(run: Any) -> Any:
+        begun.append(run)
+        raise KeyError("a query of somebody")
+
+    monkeypatch.setattr(warming, "choose", surprise)
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(queries={"inline": ["a"]})
+        verdict = await warmup.until(lambda verdict: verdict.reason == "InternalError", 10)
+        assert "somebody" not in verdict.message
+        for _ in range(20):
+            await warmup.one_pass()
+        assert len(begun) == 1
 
 
 async def test_an_empty_log_fails_and_an_unknown_hit_rate_does_too(

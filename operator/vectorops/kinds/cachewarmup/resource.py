@@ -222,6 +222,10 @@ class Reason(Reasons):
     LogNotFound = "LogNotFound", "Create the table, or name it correctly in a new request."
     LogColumnNotFound = "LogColumnNotFound", "Name the columns correctly in a new request; the message says which."
     LogColumnType = "LogColumnType", "Name columns of the type that the message asks for in a new request."
+    LogTooLarge = (
+        "LogTooLarge",
+        "Set queries.fromTable.windowSeconds in a new request, and have an index on timeColumn.",
+    )
     LogRightMissing = "LogRightMissing", "Have an administrator run the GRANT that the message names."
 
 

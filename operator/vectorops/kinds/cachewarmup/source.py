@@ -15,7 +15,8 @@ from typing import Any
 
 from vectorops.clients.kubernetes_errors import Resource
 from vectorops.clients.postgres import Connection, speaking, statements
-from vectorops.errors import Stalled
+from vectorops.errors import OperatorError, Stalled
+from vectorops.errors import Reason as Shared
 from vectorops.kinds.cachewarmup.log_sql import MOST_BYTES, Log, arguments, drawn_sql, popular_sql
 from vectorops.kinds.cachewarmup.queries import MOST_CHARACTERS, ConfigMapKeyRef, FromTable, Matching
 from vectorops.kinds.cachewarmup.resource import Reason
@@ -26,7 +27,7 @@ from vectorops.runtime.store import Store
 PACKAGE = "vectorops.kinds.cachewarmup"
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 READ_SECONDS = 120  # a scan of tens of millions of searches; a window narrows it
-GENTLE = f"SET statement_timeout = '{READ_SECONDS}s'; SET default_transaction_read_only = on"
+GENTLE = "SET statement_timeout = '{}s'; SET default_transaction_read_only = on"
 SAMPLE = 100  # searches: a hit rate within about ten percent, nineteen times of twenty
 CATEGORIES = {"query": "S", "count": "N", "time": "D"}  # pg_type.typcategory
 WORDS = {"S": "text", "N": "a number", "D": "a date or a timestamp"}
@@ -122,9 +123,15 @@ def _anchor(run: Run) -> datetime:
 
 
 async def _read(connection: Connection, sql: str, *args: Any) -> list[Any]:
-    with speaking("reading the log of searches"):
-        await connection.execute(GENTLE)
-        return list(await connection.fetch(sql, *args, timeout=READ_SECONDS + 5))
+    try:
+        with speaking("reading the log of searches"):
+            await connection.execute(GENTLE.format(READ_SECONDS))
+            return list(await connection.fetch(sql, *args, timeout=READ_SECONDS + 5))
+    except OperatorError as error:
+        if error.reason != Shared.QueryCanceled:
+            raise
+        text = f"Reading the log of searches was cancelled, after at most {READ_SECONDS} s. "
+        raise Stalled(Reason.LogTooLarge, text + Reason.LogTooLarge.next_step) from error
 
 
 async def _log(store: Store, wanted: FromTable) -> Log:

@@ -6,9 +6,11 @@ write of the status, and doing it again costs repeated searches only.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
-from vectorops.errors import OperatorError, Stalled
+from vectorops.errors import OperatorError, Stalled, frames
+from vectorops.errors import Reason as Shared
 from vectorops.kinds.cachewarmup.measuring import measure
 from vectorops.kinds.cachewarmup.observation import Trouble
 from vectorops.kinds.cachewarmup.prewarm import prewarm
@@ -17,6 +19,8 @@ from vectorops.kinds.cachewarmup.run import Run
 from vectorops.kinds.cachewarmup.sending import ask, dispatch, nap
 from vectorops.kinds.cachewarmup.source import choose
 from vectorops.runtime.work import Job
+
+logger = logging.getLogger(__name__)
 
 VERIFY_AGAIN_SECONDS = 10.0
 
@@ -29,6 +33,10 @@ async def work(job: Job, run: Run) -> None:
         run.finished = not run.stopping
     except OperatorError as error:
         run.error = Trouble(error.reason, error.message, isinstance(error, Stalled))
+    except Exception as error:  # told and rested from like any other, or the next pass would begin at once, for ever
+        logger.error("warm-up %s: unforeseen %s", run.at, frames(error))
+        text = f"unforeseen {type(error).__name__}. {Shared.InternalError.next_step}"
+        run.error = Trouble(Shared.InternalError, text)
     finally:
         run.waiting, run.ended_at = None, datetime.now(UTC)
 
