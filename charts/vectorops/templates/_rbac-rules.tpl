@@ -12,7 +12,7 @@
   - get
   - list
   - watch
-# metadata.finalizers, while something outside must be undone first
+# metadata.finalizers, while something outside must be undone first; annotations, by `vectorops release`
 - apiGroups:
   - vectorops.dev
   resources:

@@ -33,7 +33,12 @@ def rules(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Grant]:
     plurals = tuple(kind.names.plural for kind in kinds)
     own = [
         Grant(GROUP, plurals, ("get", "list", "watch"), "the objects to be reconciled"),
-        Grant(GROUP, plurals, ("patch",), "metadata.finalizers, while something outside must be undone first"),
+        Grant(
+            GROUP,
+            plurals,
+            ("patch",),
+            "metadata.finalizers, while something outside must be undone first; annotations, by `vectorops release`",
+        ),
         Grant(GROUP, tuple(f"{plural}/status" for plural in plurals), ("patch",), "status"),
         Grant("events.k8s.io", ("events",), ("create", "patch"), "what `kubectl describe` tells"),
         Grant("", ("secrets",), ("get",), "connection strings, keys, certificates: by name, never listed or watched"),
