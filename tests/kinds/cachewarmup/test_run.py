@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,6 +212,31 @@ async def test_a_service_that_is_not_there_is_told_within_seconds_and_costs_no_q
         run = run_of(world.ctx, warmup.subject)
         assert run is not None and run.ledger.failed == 0
         assert warmup.reasons.count("WaitingForService") <= 1  # it does not turn with every try
+
+
+@pytest.mark.parametrize("trouble", ["ServiceUnavailable", "LogNotFound"])
+async def test_a_try_after_trouble_turns_no_condition_before_it_has_got_anywhere(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("vectorops.kinds.cachewarmup.pace.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("vectorops.kinds.cachewarmup.plan.TRY_AGAIN", timedelta(seconds=0.1))
+    down = trouble == "ServiceUnavailable"
+    wanted = {"inline": ["a", "b"]} if down else {"fromTable": {**LOG, "table": "later"}}
+    async with World(database_url, "127.0.0.1:1" if down else service.address) as world:
+        warmup = world.warmup(queries=wanted)
+        await warmup.until(lambda verdict: verdict.reason == trouble)
+        warmup.reasons.clear()
+        runs = set()
+        for _ in range(60):
+            await warmup.one_pass()
+            runs.add(id(run_of(world.ctx, warmup.subject)))
+            await asyncio.sleep(0.02)
+        assert warmup.reasons == [trouble]
+        assert len(runs) > 1  # though it was tried again
+        if not down:
+            sql("ALTER TABLE searches RENAME TO later")
+            sql("INSERT INTO later (query) VALUES ('a')")
+            assert (await warmup.to_end()).complete
 
 
 async def test_a_wrong_path_and_a_wrong_token_stall_at_once(sql: Any, database_url: str, service: CachedSearch) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from vectorops.errors import Waiting
-from vectorops.kinds.cachewarmup.observation import Observation
+from vectorops.kinds.cachewarmup.observation import Observation, Trouble
 from vectorops.kinds.cachewarmup.observe import job_name, other_at_work, run_of
 from vectorops.kinds.cachewarmup.plan import WAITING_LOOK, Adjust, Begin, Expire, Stop
 from vectorops.kinds.cachewarmup.resource import Reason, Spec
@@ -24,7 +24,8 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
     """Begin, adjust, stop or expire. Safe to repeat: there is at most one piece of work an object."""
     run = run_of(ctx, subject)
     if isinstance(action, Begin):
-        await begin(ctx, subject, spec, action)
+        former = observed.work.error if observed.work is not None else None
+        await begin(ctx, subject, spec, action, former)
     elif isinstance(action, Adjust) and run is not None:
         run.adjust(action.pacing)
     elif isinstance(action, Stop) and run is not None:
@@ -34,7 +35,7 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
     return Outcome()
 
 
-async def begin(ctx: Context, subject: Subject, spec: Spec, action: Begin) -> None:
+async def begin(ctx: Context, subject: Subject, spec: Spec, action: Begin, former: Trouble | None) -> None:
     """Start the supervised work. Raises what the store, its service's Secret and the ConfigMap raise."""
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
     service = await ctx.stores.service(store)
@@ -64,6 +65,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, action: Begin) -> No
         ),
         ledger=ledger,
         pacing=action.pacing,
+        former=former,
     )
     other = other_at_work(ctx, subject, store)  # asked last: nothing may begin between this and the next lines
     if other:

@@ -62,6 +62,7 @@ class WorkSeen:
     waiting: Trouble | None = None
     stopping: bool = False
     finished: bool = False  # came to its own end: the ledger says with what
+    former: Trouble | None = None  # what the try before ended in, until this one has got anywhere
     error: Trouble | None = None
     ended_at: datetime | None = None
     rate: float | None = None  # queries a second

@@ -70,6 +70,7 @@ def _work(ctx: Context, subject: Subject) -> WorkSeen | None:
         waiting=run.waiting,
         stopping=run.stopping,
         finished=run.finished,
+        former=run.former,
         error=run.error,
         ended_at=run.ended_at,
         rate=run.rate,

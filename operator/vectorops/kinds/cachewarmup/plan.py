@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from vectorops.errors import Reason as Shared
-from vectorops.kinds.cachewarmup.observation import Ledger, Observation, Pacing
+from vectorops.kinds.cachewarmup.observation import Ledger, Observation, Pacing, Trouble
 from vectorops.kinds.cachewarmup.resource import Measured, Reason, Spec, Status
 from vectorops.runtime.completion import ended
 from vectorops.runtime.kind import Action, Verdict, View
@@ -126,6 +126,8 @@ def work_is_running(view: Look) -> Verdict | None:
         action = _stop(view)
     elif work.pacing != pacing:
         action = Adjust(pacing)
+    if work.former is not None:
+        return _still(work.former, action)
     if work.waiting is not None:
         what = work.waiting
         return Verdict(what.reason, what.message, reconciling=True, action=action, look_again=WORKING_LOOK)
@@ -172,7 +174,9 @@ def another_is_at_work(view: Look) -> Verdict | None:
 
 def it_may_begin(view: Look) -> Verdict:
     """Begin, or go on."""
-    begin = Begin(view.observed.ledger, pacing_of(view.spec))
+    begin, work = Begin(view.observed.ledger, pacing_of(view.spec)), view.observed.work
+    if work is not None and work.error is not None and work.ledger.token == (view.spec.run_token or ""):
+        return _still(work.error, begin)
     return Verdict(Reason.Selecting, Reason.Selecting.next_step, reconciling=True, action=begin, look_again=1.0)
 
 
@@ -185,6 +189,15 @@ CHECKS = (
 def decide(view: Look) -> Verdict:
     """The first check that has something to say."""
     return next(verdict for check in CHECKS if (verdict := check(view)) is not None)
+
+
+def _still(trouble: Trouble, action: Action | None) -> Verdict:
+    """A try after trouble turns no condition before it has got anywhere."""
+    stalled = trouble.stalled
+    return Verdict(
+        trouble.reason, trouble.message, reconciling=not stalled, stalled=stalled, action=action,
+        look_again=WORKING_LOOK,
+    )  # fmt: skip
 
 
 def _outcome(view: Look, ledger: Ledger) -> Verdict:

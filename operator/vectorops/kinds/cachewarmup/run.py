@@ -51,6 +51,7 @@ class Run:
     waiting: Trouble | None = None
     stopping: bool = False
     finished: bool = False
+    former: Trouble | None = None  # of the try before; None as soon as the service has answered anything
     error: Trouble | None = None
     trouble: str = ""  # why the last request went wrong
     fatal: OperatorError | None = None  # raised by a request, to end all

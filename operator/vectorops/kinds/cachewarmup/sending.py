@@ -105,7 +105,7 @@ async def _once(run: Run, query: str) -> tuple[Asked | None, str]:
 
 def _judge(run: Run, answer: Answer) -> Asked | None:
     if answer.ok:
-        run.answered += 1
+        run.answered, run.former = run.answered + 1, None
         slow = answer.seconds * 1000 > run.limits.p95_critical_milliseconds
         run.pace.slow() if slow else run.pace.good()
         run.pace.rest(run.clock(), answer.seconds * _room(run).rest)

@@ -80,6 +80,7 @@ async def _clear(run: Run) -> None:
     run.step = Reason.Clearing
     clear = run.service.invalidate_cache if run.invalidate is Invalidate.ALL else run.service.clean_up_cache
     run.note(removed=await clear(), invalidated=True)
+    run.former = None
 
 
 async def _warm(run: Run, number: int) -> None:
