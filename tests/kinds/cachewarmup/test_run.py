@@ -13,6 +13,7 @@ import pytest
 from vectorops.kinds.cachewarmup import source, warming
 from vectorops.kinds.cachewarmup.act import stop
 from vectorops.kinds.cachewarmup.observe import run_of
+from vectorops.kinds.cachewarmup.run import Run
 
 from .driver import CachedSearch, World
 
@@ -212,6 +213,22 @@ async def test_a_service_that_is_not_there_is_told_within_seconds_and_costs_no_q
         run = run_of(world.ctx, warmup.subject)
         assert run is not None and run.ledger.failed == 0
         assert warmup.reasons.count("WaitingForService") <= 1  # it does not turn with every try
+
+
+async def test_a_surprise_in_one_request_leaves_no_query_behind(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprise(run: Any, number: int, *_: Any) -> None:
+        raise KeyError("a query of somebody")
+
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(queries={"inline": ["a", "b", "c"]})
+        monkeypatch.setattr(Run, "settle", surprise)
+        verdict = await warmup.until(lambda verdict: verdict.reason == "InternalError", 10)
+        assert "somebody" not in verdict.message
+        monkeypatch.undo()
+        warmup.spec["runToken"] = "again"
+        assert (await warmup.to_end()).complete
 
 
 @pytest.mark.parametrize("trouble", ["ServiceUnavailable", "LogNotFound"])
@@ -454,3 +471,18 @@ async def test_the_whole_is_never_sent_faster_than_asked(sql: Any, database_url:
         await warmup.to_end()
         took = asyncio.get_running_loop().time() - began
         assert sum(service.asked.values()) / took <= 11
+
+
+async def test_what_people_searched_stands_in_no_status_message_or_log(
+    sql: Any, database_url: str, service: CachedSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = "hunter2-of-somebody"
+    caplog.set_level("DEBUG")
+    service.statuses = {canary: 400, f"{canary} too": 503}
+    sql(f"INSERT INTO searches (query) VALUES ('{canary}'), ('{canary} too'), ('fine')")
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(queries={"fromTable": LOG}, target={"cacheHitRatePercent": 0}, requestsPerSecond=50)
+        verdict = await warmup.to_end()
+        assert service.asked[canary] > 0
+        assert canary not in verdict.message + warmup.status.model_dump_json()
+        assert canary not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("vectorops"))

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from vectorops.clients.searchservice import SearchService
 from vectorops.clients.service_figures import PoolFigures
-from vectorops.errors import OperatorError
 from vectorops.kinds.cachewarmup.observation import Ledger, Pacing, Trouble
 from vectorops.kinds.cachewarmup.pace import Pace
 from vectorops.kinds.cachewarmup.queries import Queries
@@ -54,7 +53,7 @@ class Run:
     former: Trouble | None = None  # of the try before; None as soon as the service has answered anything
     error: Trouble | None = None
     trouble: str = ""  # why the last request went wrong
-    fatal: OperatorError | None = None  # raised by a request, to end all
+    fatal: Exception | None = None  # raised by a request, to end all
     ended_at: datetime | None = None
     advanced_at: datetime | None = None
     pools: tuple[PoolFigures, ...] = ()

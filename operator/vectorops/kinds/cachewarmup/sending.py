@@ -40,6 +40,13 @@ class Asked:
 async def dispatch(run: Run, items: Iterable[T], handle: Callable[[T], Awaitable[None]]) -> None:
     """`handle` each item when its turn comes; ends early when the run is stopped. Raises what ends the whole run."""
     pending: set[asyncio.Task[None]] = set()
+
+    def done(task: asyncio.Task[None]) -> None:
+        pending.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):  # a surprise ends the run; unseen it would leave a query behind
+            run.fatal = run.fatal or error
+
     try:
         for item in items:
             if not await _turn(run, pending):
@@ -47,9 +54,9 @@ async def dispatch(run: Run, items: Iterable[T], handle: Callable[[T], Awaitable
             run.pace.sent(run.clock())
             task = asyncio.ensure_future(handle(item))
             pending.add(task)
-            task.add_done_callback(pending.discard)
+            task.add_done_callback(done)
         if pending:
-            await asyncio.gather(*pending)
+            await asyncio.wait(pending)
     finally:
         for task in pending:
             task.cancel()
