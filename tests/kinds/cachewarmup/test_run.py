@@ -474,8 +474,13 @@ async def test_the_whole_is_never_sent_faster_than_asked(sql: Any, database_url:
 
 
 async def test_what_people_searched_stands_in_no_status_message_or_log(
-    sql: Any, database_url: str, service: CachedSearch, caplog: pytest.LogCaptureFixture
+    sql: Any,
+    database_url: str,
+    service: CachedSearch,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("vectorops.kinds.cachewarmup.pace.FIRST_PAUSE", 0.01)
     canary = "hunter2-of-somebody"
     caplog.set_level("DEBUG")
     service.statuses = {canary: 400, f"{canary} too": 503}
