@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from pydantic import ValidationError
@@ -71,3 +72,65 @@ def test_release_without_a_usable_kubeconfig_fails_and_says_what_to_set(tmp_path
 def test_release_with_a_wrong_setting_names_it() -> None:
     code, told = run("release", env={"VECTOROPS_WATCH_NAMESPACES": "a/b"})
     assert (code, "VECTOROPS_WATCH_NAMESPACES: " in told) == (2, True)
+
+
+CURVE = """
+kind: SearchTuning
+metadata: {name: products}
+spec: {storeRef: {name: shop}, indexRef: {name: products}}
+status:
+  chosen: {efSearch: 80, recallPercent: 97, lowerBoundPercent: 95, p95Milliseconds: 6, buffers: 900}
+  curve:
+  - {efSearch: 80, recallPercent: 97, lowerBoundPercent: 95, p95Milliseconds: 6, buffers: 900}
+  - {efSearch: 40, recallPercent: 91, lowerBoundPercent: 89, p95Milliseconds: 4, buffers: 500}
+  comparison:
+  - {name: Current, size: 20 MB, efSearch: 80, recallPercent: 97, lowerBoundPercent: 95, p95Milliseconds: 6}
+  - {name: Bit m=16 efConstruction=64, size: 2.0 MB, buildSeconds: 3, recallPercent: 71, p95Milliseconds: 3}
+"""
+
+
+def test_a_curve_is_drawn_in_the_terminal_and_as_a_picture(tmp_path: Path) -> None:
+    file, picture = tmp_path / "tuning.yaml", tmp_path / "curve.svg"
+    file.write_text(CURVE)
+    code, told = run("plot", "-f", str(file), env={"COLUMNS": "100"})
+    assert code == 0
+    assert [line.split()[1] for line in told.splitlines() if "%" in line and "│" in line][:2] == ["40", "80"]
+    assert "80 <-" in told
+    assert "Bit m=16" in told
+    assert run("plot", "-f", str(file), "--svg", str(picture)) == (0, f"written: {picture}\n")
+    root = ElementTree.fromstring(picture.read_bytes())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    text = " ".join(part for part in root.itertext())
+    assert all(words in text for words in ("recall", "surely at least", "target 95 %", "chosen 80", "p95, ms"))
+    assert "<script" not in picture.read_text()  # a picture, opened by people in their browsers
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("kind: VectorIndex\nmetadata: {name: products}", "is no SearchTuning"),
+        (
+            "kind: SearchTuning\nmetadata: {name: products}\nspec: {storeRef: {name: s}, indexRef: {name: i}}",
+            "nothing yet",
+        ),
+        ("kind: SearchTuning\nmetadata: {name: products}\nspec: {}", "another version"),
+        ("[1]", "is no object"),
+        ("a: [", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(tmp_path: Path, content: str | None, said: str) -> None:
+    file = tmp_path / "tuning.yaml"
+    if content is not None:
+        file.write_text(content)
+    code, told = run("plot", "-f", str(file))
+    assert (code, said in told) == (1, True), told
+
+
+def test_a_plot_needs_one_source_and_a_place_that_can_be_written(tmp_path: Path) -> None:
+    assert run("plot")[0] == 2
+    file = tmp_path / "tuning.yaml"
+    file.write_text(CURVE)
+    assert run("plot", "name", "-f", str(file))[0] == 2
+    code, told = run("plot", "-f", str(file), "--svg", str(tmp_path / "nowhere" / "curve.svg"))
+    assert (code, "No such file" in told) == (1, True)

@@ -12,7 +12,7 @@ What a command needs is imported when it runs: `vectorops version` must not cost
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -100,6 +100,79 @@ def release(
     except OperatorError as error:
         typer.echo(f"{error.reason}: {error.message}", err=True)
         raise typer.Exit(FAILED) from None
+
+
+@app.command()
+def plot(
+    name: Annotated[str | None, typer.Argument(help="Name of a SearchTuning.")] = None,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Read the object from here, as `kubectl get -o yaml` wrote it.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write a picture here instead of the terminal.")] = None,
+) -> None:
+    """Draw the curve of a SearchTuning: recall and cost by hnsw.ef_search."""
+    from rich.console import Console
+
+    from vectorops.kinds.searchtuning.plotting import NothingToPlot, as_svg, curve_of, in_terminal
+
+    if (name is None) == (file is None):
+        typer.echo("Name a SearchTuning, or give --file.", err=True)
+        raise typer.Exit(MISUSED)
+    try:
+        curve = curve_of(_read_object(file) if file is not None else _get_object(namespace, name or ""))
+    except NothingToPlot as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    if svg is None:
+        Console(highlight=False).print(in_terminal(curve))
+        return
+    try:
+        svg.write_bytes(as_svg(curve))
+    except OSError as error:
+        typer.echo(f"{svg}: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
+    typer.echo(f"written: {svg}")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """An object from a YAML or JSON file; ends the command with what is wrong with it."""
+    import yaml
+
+    try:
+        body = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        typer.echo(f"{file}: cannot be read ({type(error).__name__})", err=True)
+        raise typer.Exit(FAILED) from None
+    if not isinstance(body, dict):
+        typer.echo(f"{file}: is no object: write it with `kubectl get vtune NAME -o yaml`", err=True)
+        raise typer.Exit(FAILED)
+    return body
+
+
+def _get_object(namespace: str, name: str) -> dict[str, Any]:
+    """A SearchTuning from the cluster; ends the command when it is not there or may not be read."""
+    import asyncio
+
+    from vectorops.clients.kubernetes import Kubernetes
+    from vectorops.errors import OperatorError
+
+    async def get() -> dict[str, Any] | None:
+        kubernetes = Kubernetes()
+        try:
+            return await kubernetes.get("searchtunings", namespace, name)
+        finally:
+            await kubernetes.close()
+
+    try:
+        body = asyncio.run(get())
+    except OperatorError as error:
+        typer.echo(f"{error.reason}: {error.message}", err=True)
+        raise typer.Exit(FAILED) from None
+    if body is None:
+        typer.echo(f"There is no SearchTuning {name} in namespace {namespace}; give its namespace with -n.", err=True)
+        raise typer.Exit(FAILED)
+    return body
 
 
 @app.command()

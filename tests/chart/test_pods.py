@@ -29,6 +29,11 @@ DEMO = ROOT / "examples/demo/product-vectors.yaml"
 PERIOD = 5.0  # seconds between two looks of the example's store
 GROUP = "vectorops.dev"
 OURS = "vectorops.dev/cleanup"
+KINDS = ("vectorstores", "vectorindexes", "embeddingbackfills", "cachewarmups", "searchtunings")
+TUNING = {
+    "storeRef": {"name": "shop"}, "indexRef": {"name": "products"}, "recallTargetPercent": 50,
+    "queries": {"heldOutRows": 32},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,16 @@ def test_without_delete_an_ended_warmup_stays_ended_and_says_so(examples: InPods
     scene.wait_gone("vwarm/brief", 90)
 
 
+def test_without_delete_an_ended_tuning_stays_ended_and_says_so(examples: InPods) -> None:
+    scene = examples.scene
+    with examples.without(GROUP, "searchtunings", "delete"):
+        scene.apply("SearchTuning", "brief", {**TUNING, "ttlSecondsAfterFinished": 1})
+        scene.wait_reason("vtune/brief", "RBACMissing", condition="Stalled")
+        assert scene.condition("vtune/brief", "Complete")["status"] == "True"
+    scene.kubectl("annotate", "vtune/brief", "vectorops.dev/look=now")
+    scene.wait_gone("vtune/brief", 90)
+
+
 def test_without_patch_no_index_is_begun_that_could_not_be_undone(examples: InPods) -> None:
     scene = examples.scene
     with examples.without(GROUP, "vectorindexes", "patch"):
@@ -154,13 +169,14 @@ def test_without_patch_no_index_is_begun_that_could_not_be_undone(examples: InPo
     scene.kubectl("delete", "vidx/noisy", "--timeout=60s")
 
 
-@pytest.mark.parametrize("plural", ["vectorstores", "vectorindexes", "embeddingbackfills", "cachewarmups"])
+@pytest.mark.parametrize("plural", KINDS)
 def test_without_the_right_to_write_status_log_and_metric_tell(examples: InPods, plural: str) -> None:
     scene, names = examples.scene, {"vectorstores": "shop", "vectorindexes": "products"}
     name = names.get(plural, f"silent-{plural}")
     bodies = {
         "embeddingbackfills": ("EmbeddingBackfill", {"storeRef": {"name": "shop"}, "tableName": "products"}),
         "cachewarmups": ("CacheWarmup", {"storeRef": {"name": "shop"}, "invalidate": "Expired"}),
+        "searchtunings": ("SearchTuning", TUNING),
     }
     before = examples.errors("RBACMissing")
     with examples.without(GROUP, f"{plural}/status", "patch"):
@@ -217,9 +233,9 @@ def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: 
     given = {
         (g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
     }
-    kinds = {"vectorstores", "vectorindexes", "embeddingbackfills", "cachewarmups"}
-    known = {(GROUP, kind, verb) for kind in kinds for verb in ("get", "list", "watch", "patch")}
-    known |= {(GROUP, f"{kind}/status", "patch") for kind in kinds} | {(GROUP, "cachewarmups", "delete")}
+    known = {(GROUP, kind, verb) for kind in KINDS for verb in ("get", "list", "watch", "patch")}
+    known |= {(GROUP, f"{kind}/status", "patch") for kind in KINDS}
+    known |= {(GROUP, kind, "delete") for kind in ("cachewarmups", "searchtunings")}
     known |= {("", "secrets", "get"), ("", "configmaps", "get")}
     known |= {("events.k8s.io", "events", verb) for verb in ("create", "patch")}
     assert given == known

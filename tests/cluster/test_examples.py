@@ -45,7 +45,7 @@ def test_every_example_becomes_ready_and_reads_well(
             for body in yaml.safe_load_all(file.read_text()):
                 scene.wait_status(f"{body['kind'].lower()}/{body['metadata']['name']}", "Ready", timeout=120)
         scene.wait_reason("vst/shop", "Healthy", condition="CoverageHealthy")
-        screen = scene.kubectl("get", "vst,vidx,vfill,vwarm")
+        screen = scene.kubectl("get", "vst,vidx,vfill,vwarm,vtune")
     finally:
         scene.stop()
         service.stop()
@@ -56,12 +56,13 @@ def test_every_example_becomes_ready_and_reads_well(
         "NAME READY TABLE METHOD SIZE RECALL PROGRESS ETA REASON AGE",
         "NAME STATUS DONE TOTAL FAILED COVERAGE RATE COST ETA AGE",
         "NAME STATUS WARMED FAILED HITRATE AGE",
+        "NAME STATUS CHOSEN RECALL P95 AGE",
     ], screen
     assert "Succeeded" in screen
     assert "1000" in screen
 
 
 def test_explain_describes_every_field_of_the_spec(cluster: Cluster) -> None:
-    for kind in ("vectorstore", "vectorindex", "embeddingbackfill", "cachewarmup"):
+    for kind in ("vectorstore", "vectorindex", "embeddingbackfill", "cachewarmup", "searchtuning"):
         text = cluster.kubectl("explain", f"{kind}.spec")
         assert "<no description>" not in text, text

@@ -8,6 +8,7 @@
   - vectorindexes
   - embeddingbackfills
   - cachewarmups
+  - searchtunings
   verbs:
   - get
   - list
@@ -20,6 +21,7 @@
   - vectorindexes
   - embeddingbackfills
   - cachewarmups
+  - searchtunings
   verbs:
   - patch
 # status
@@ -30,6 +32,7 @@
   - vectorindexes/status
   - embeddingbackfills/status
   - cachewarmups/status
+  - searchtunings/status
   verbs:
   - patch
 # what `kubectl describe` tells
@@ -61,6 +64,13 @@
   - cachewarmups
   verbs:
   - delete
+# spec.ttlSecondsAfterFinished of a SearchTuning
+- apiGroups:
+  - vectorops.dev
+  resources:
+  - searchtunings
+  verbs:
+  - delete
 {{- end }}
 {{- define "vectorops.rules.view" -}}
 # see everything; nothing in it is secret
@@ -71,10 +81,12 @@
   - vectorindexes
   - embeddingbackfills
   - cachewarmups
+  - searchtunings
   - vectorstores/status
   - vectorindexes/status
   - embeddingbackfills/status
   - cachewarmups/status
+  - searchtunings/status
   verbs:
   - get
   - list
@@ -89,6 +101,7 @@
   - vectorindexes
   - embeddingbackfills
   - cachewarmups
+  - searchtunings
   verbs:
   - create
   - update
@@ -105,6 +118,7 @@
   - vectorindexes
   - embeddingbackfills
   - cachewarmups
+  - searchtunings
   verbs:
   - approve
 {{- end }}

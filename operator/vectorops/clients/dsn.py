@@ -70,13 +70,14 @@ class Target:
     url: SecretStr
     tls: Tls = field(default_factory=Tls)
     max_connections: int = 4
+    standby: bool = False  # whether a read-only standby will do: for reading only
 
     @property
     def key(self) -> str:
         """The same for the same target within this process, different for any other; tells nothing about either."""
         key_pem = self.tls.key_pem.get_secret_value() if self.tls.key_pem else None
         tls = (self.tls.mode, self.tls.ca_pem, self.tls.cert_pem, key_pem)
-        parts = (self.url.get_secret_value(), tls, self.max_connections)
+        parts = (self.url.get_secret_value(), tls, self.max_connections, self.standby)
         return hmac.new(_KEY_SALT, repr(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
 

@@ -162,7 +162,7 @@ class Database:
                     **arguments,
                     timeout=CONNECT_SECONDS,
                     server_settings=settings,
-                    target_session_attrs=SessionAttribute.primary,
+                    target_session_attrs=SessionAttribute.any if self._target.standby else SessionAttribute.primary,
                 )
         except OperatorError as exc:
             if sqlstate_of(exc) == "08P01":  # "unsupported startup parameter": only poolers refuse what Postgres knows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vectorops.kinds import cachewarmup, embeddingbackfill, vectorindex, vectorstore
+from vectorops.kinds import cachewarmup, embeddingbackfill, searchtuning, vectorindex, vectorstore
 from vectorops.runtime.kind import Kind
 
 KINDS: tuple[Kind[Any, Any, Any], ...] = (
@@ -17,4 +17,5 @@ KINDS: tuple[Kind[Any, Any, Any], ...] = (
     vectorindex.KIND,  # the index that should be there, built and rebuilt without a moment without one
     embeddingbackfill.KIND,  # embeddings for rows that have none, or stale ones
     cachewarmup.KIND,  # the cache cleared, or warmed with what is searched most, until its hit rate is as wanted
+    searchtuning.KIND,  # the cheapest ef_search with which searches find what they should, measured
 )

@@ -36,3 +36,13 @@ def duration(seconds: int) -> str:
             rest = seconds % size // smaller
             return f"{seconds // size}{unit}" + (f"{rest}{smaller_unit}" if rest else "")
     return f"{seconds}s"
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes for a person, as pg_size_pretty writes them, three digits at most: 781 MB, 7.4 GB."""
+    value = float(size_bytes)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < (10 * 1024 if unit == "bytes" else 1000):
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"

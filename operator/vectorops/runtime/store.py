@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
@@ -140,6 +140,15 @@ class Stores:
             await self._databases.discard(former)
         return Store(namespace, name, uid, generation, spec, database)
 
+    async def reader(self, store: Store) -> Database:
+        """Where much is read: the standby that the store names, else its primary. Raises what the Secret raises."""
+        ref = store.spec.database.replica_connection_secret_ref
+        if ref is None:
+            return store.database
+        primary = await self._target(store.namespace, store.spec)
+        url = await self._value(store.namespace, ref)
+        return self._databases.open(replace(primary, url=url, standby=True))
+
     async def catalogue(self, store: Store, max_age: float) -> Catalogue:
         """What is in the store's database, at most `max_age` seconds old; 0 reads anew unless a reading is under way.
 
@@ -224,6 +233,8 @@ class Stores:
         database = store.spec.database
         tls = database.tls
         refs = [database.connection_secret_ref]
+        if database.replica_connection_secret_ref is not None:
+            refs.append(database.replica_connection_secret_ref)
         if tls is not None:
             others = (tls.ca_secret_ref, tls.client_cert_secret_ref, tls.client_key_secret_ref)
             refs += [ref for ref in others if ref is not None]

@@ -55,12 +55,39 @@ class TlsSpec(ApiModel):
     client_key_secret_ref: SecretKeyRef | None = Field(default=None, description="PEM of its key, no passphrase.")
 
 
+class IterativeScan(StrEnum):
+    """hnsw.iterative_scan: whether a search goes on when a filter has left too few rows (pgvector 0.8)."""
+
+    OFF = "Off"
+    STRICT = "Strict"
+    RELAXED = "Relaxed"
+
+
+class SearchSpec(ApiModel):
+    """Settings of the sessions that search: ALTER ROLE ... IN DATABASE ... SET, kept as declared."""
+
+    role: Identifier = Field(description="The role as which the service searches.")
+    ef_search: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="hnsw.ef_search. Absent: left as it is."
+    )
+    iterative_scan: IterativeScan | None = Field(
+        default=None, description="hnsw.iterative_scan: off, strict_order, relaxed_order. Needs pgvector 0.8."
+    )
+    max_scan_tuples: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = Field(
+        default=None, description="hnsw.max_scan_tuples: where an iterative scan ends. Needs pgvector 0.8."
+    )
+
+
 class DatabaseSpec(ApiModel):
     """Where the vectors are."""
 
     connection_secret_ref: SecretKeyRef = Field(
         description="postgresql://user:password@host:5432/database. The server itself, not a transaction pooler; only "
         "sslmode is accepted as an option."
+    )
+    replica_connection_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="postgresql:// URL of a standby: recall is measured there. Same tls. Absent: on the primary.",
     )
     tls: TlsSpec | None = Field(default=None, description="How the connection is protected.")
     max_connections: int = Field(
@@ -229,6 +256,7 @@ class VectorStoreSpec(ApiModel):
     database: DatabaseSpec = Field(description="The PostgreSQL database with pgvector.")
     service: ServiceSpec | None = Field(default=None, description="The search service, if there is one.")
     embeddings: EmbeddingsSpec | None = Field(default=None, description="Who turns text into vectors.")
+    search: SearchSpec | None = Field(default=None, description="Settings of the sessions that search.")
     tables: Annotated[list[TableSpec], Field(max_length=32)] = Field(
         default_factory=list, description="Tables with embeddings; requests name them by `name`."
     )

@@ -20,10 +20,10 @@ from vectorops.kinds.vectorindex.facts import (
 from vectorops.kinds.vectorindex.observation import Index
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import Blocker, BuildStatus, IndexStatus, VectorIndexStatus
-from vectorops.kinds.vectorindex.sizing import Spill, size_text
+from vectorops.kinds.vectorindex.sizing import Spill
 from vectorops.runtime.api import HistoryEntry, Progress
 from vectorops.runtime.kind import Condition
-from vectorops.runtime.rounding import two_digits
+from vectorops.runtime.rounding import size_text, two_digits
 
 HISTORY = 10  # entries, as the CRD allows
 DEFINITION = 1024  # characters of the definition that are shown, as the CRD allows

@@ -23,8 +23,9 @@ from vectorops.kinds.vectorindex.facts import (
 )
 from vectorops.kinds.vectorindex.observation import Backend, Intent
 from vectorops.kinds.vectorindex.reasons import Why
-from vectorops.kinds.vectorindex.sizing import LOADING_SHARE, Estimate, remaining, size_text
+from vectorops.kinds.vectorindex.sizing import LOADING_SHARE, Estimate, remaining
 from vectorops.runtime.kind import Verdict
+from vectorops.runtime.rounding import size_text
 
 LOOK_AGAIN = 2.0  # seconds: the pace of progress; status is written less often than that
 CANCEL_AGAIN = timedelta(seconds=5)  # a cancel can arrive between two statements and be lost

@@ -107,16 +107,6 @@ def quantity(text: str) -> int | None:
     return None if text == "Auto" else int(text[:-2]) * UNITS[text[-2:]]
 
 
-def size_text(size_bytes: int) -> str:
-    """Bytes for a person, as pg_size_pretty writes them, three digits at most: 781 MB, 7.4 GB."""
-    value = float(size_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < (10 * KIB if unit == "bytes" else 1000):
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "bytes" else f"{value:.1f} {unit}"
-        value /= KIB
-    return f"{value:.1f} TB"
-
-
 def duration_text(seconds: float) -> str:
     """A duration for a person: 45s, 2m10s, 1h05m, 2d03h."""
     whole = max(0, round(seconds))

@@ -1,0 +1,110 @@
+"""Carry out one action on a tuning. No policy: what is to be done was decided in `plan.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from pydantic import SecretStr
+
+from vectorops.clients.embeddings import Embedder
+from vectorops.clients.searchservice import SearchService
+from vectorops.errors import Stalled
+from vectorops.kinds.searchtuning.copying import drop_copy
+from vectorops.kinds.searchtuning.observation import Observation
+from vectorops.kinds.searchtuning.observe import index_of, run_of
+from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Expire, Stop
+from vectorops.kinds.searchtuning.resource import Apply, Reason, Runner, Spec
+from vectorops.kinds.searchtuning.run import Run, copy_name
+from vectorops.kinds.searchtuning.tuning import work
+from vectorops.runtime.context import Context
+from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.store import Store
+
+GRACE = 12.0  # seconds for the statement in hand
+
+
+async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation, action: Action) -> Outcome:
+    """Begin, stop, clean up or expire. Safe to repeat: there is at most one piece of work an object."""
+    run = run_of(ctx, subject)
+    if isinstance(action, Begin):
+        await begin(ctx, subject, spec, observed)
+    elif isinstance(action, Stop) and run is not None:
+        run.stopping = True
+    elif isinstance(action, CleanUp):
+        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+        async with store.database.session(f"vectorops:vtune:{subject.uid}") as connection:
+            await drop_copy(connection, copy_name(subject.uid))
+    elif isinstance(action, Expire):
+        await ctx.kubernetes.delete("searchtunings", subject.namespace, subject.name, subject.uid)
+    return Outcome()
+
+
+async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observation) -> None:
+    """Start the supervised work. Raises what the store, the index and the Secrets raise."""
+    store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    service: SearchService | None = None
+    catalogue = index = None
+    if spec.runner is Runner.SERVICE:
+        service = await ctx.stores.service(store)
+    else:
+        catalogue, index = await index_of(ctx, store, spec)
+    search = store.spec.search
+    role = spec.role or (search.role if search is not None else None)
+    if spec.apply is Apply.ROLE and role is None:
+        raise Stalled(Reason.RoleNotNamed, Reason.RoleNotNamed.next_step)
+    embeddings = store.spec.embeddings
+    run = Run(
+        uid=subject.uid,
+        spec=spec,
+        database=store.database,
+        reader=await ctx.stores.reader(store),
+        catalogue=catalogue,
+        index=index,
+        embedder=await _embedder(ctx, store, spec),
+        query_prefix=(embeddings.query_prefix or "") if embeddings is not None else "",
+        service=service,
+        role=role,
+        declared=search.ef_search if search is not None else None,
+        started_at=ctx.clock(),
+        former=observed.work.error if observed.work is not None else None,
+    )
+    ctx.work.forget(subject.uid)
+    job = ctx.work.start(subject.uid, "tuning", partial(work, run=run))
+    job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
+
+
+async def _embedder(ctx: Context, store: Store, spec: Spec) -> Embedder | None:
+    """For texts of searches: the store's account, with the model for queries. Sends nothing."""
+    asked = spec.queries.from_table if spec.queries is not None else None
+    if asked is None or asked.query_column is None:
+        return None
+    embeddings = store.spec.embeddings
+    if embeddings is None:
+        raise Stalled(Reason.EmbeddingsNotDeclared, Reason.EmbeddingsNotDeclared.next_step)
+    key: SecretStr | None = None
+    url: SecretStr | None = None
+    if (ref := embeddings.api_key_secret_ref) is not None:
+        key = await ctx.secrets.value(store.namespace, ref.name, ref.key)
+    if (ref := embeddings.base_url_secret_ref) is not None:
+        url = await ctx.secrets.value(store.namespace, ref.name, ref.key)
+    limits = embeddings.rate_limits
+    return ctx.embedders.open(
+        store.uid,
+        api_key=key,
+        model=embeddings.query_model or embeddings.model,
+        dimensions=embeddings.dimensions,
+        base_url=url.get_secret_value() if url else None,
+        requests_per_minute=limits.requests_per_minute if limits else None,
+        tokens_per_minute=limits.tokens_per_minute if limits else None,
+    )
+
+
+async def stop(ctx: Context, subject: Subject) -> None:
+    """The object is gone: what is in hand comes to its end, then nothing more is asked."""
+    run, job = run_of(ctx, subject), ctx.work.find(subject.uid)
+    if run is not None:
+        run.stopping = True
+    if job is not None and job.task is not None:
+        await asyncio.wait([job.task], timeout=GRACE)
+        await ctx.work.cancel(subject.uid)
