@@ -122,7 +122,7 @@ def as_svg(curve: Curve) -> bytes:
     for parent in list(root.iter()):  # a picture that people open in their browsers runs nothing
         for child in [child for child in parent if str(child.tag).endswith("script")]:
             parent.remove(child)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _range(curve: Curve) -> tuple[int, int]:
