@@ -160,6 +160,15 @@ class Intent:
 
 
 @dataclass(frozen=True)
+class RoleSettings:
+    """What new sessions of a role get in this database, of pgvector's own settings; and since when it has sessions."""
+
+    role: str
+    values: Mapping[str, str]  # hnsw.ef_search -> 80
+    oldest_session: datetime | None
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """Everything about one database at one moment. Lists are in order of name."""
 
@@ -180,6 +189,7 @@ class Catalogue:
     long_transactions: tuple[Transaction, ...]
     replicas: tuple[Replica, ...]
     bookkeeping: bool  # vectorops.intent is there and may be read
+    role_settings: tuple[RoleSettings, ...]  # of roles that have such settings, or sessions here
     intents: tuple[Intent, ...] = field(default=())
 
     def column(self, schema: str, table: str, column: str) -> Column | None:

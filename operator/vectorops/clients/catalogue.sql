@@ -171,6 +171,19 @@ SELECT jsonb_build_object(
             'application_name', coalesce(r.application_name, ''), 'state', r.state,
             'lag_seconds', round(extract(epoch FROM r.replay_lag), 3)) ORDER BY r.pid), '[]')
         FROM pg_stat_replication r),
+    'role_settings', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'role', o.rolname,
+            'values', (SELECT coalesce(jsonb_object_agg(split_part(s, '=', 1), substr(s, strpos(s, '=') + 1)), '{}')
+                       FROM pg_db_role_setting d, unnest(d.setconfig) s
+                       WHERE d.setrole = o.oid AND d.setdatabase = me.database_oid AND s LIKE 'hnsw.%'),
+            'oldest_session', (SELECT min(a.backend_start) FROM pg_stat_activity a
+                               WHERE a.usesysid = o.oid AND a.datid = me.database_oid AND a.backend_type = 'client backend')
+        ) ORDER BY o.rolname), '[]')
+        FROM pg_roles o
+        WHERE o.rolcanlogin AND (o.oid IN (SELECT setrole FROM pg_db_role_setting WHERE setdatabase = me.database_oid)
+                                 OR o.oid IN (SELECT usesysid FROM pg_stat_activity WHERE datid = me.database_oid))
+          OR o.oid IN (SELECT d.setrole FROM pg_db_role_setting d, unnest(d.setconfig) s
+                       WHERE d.setdatabase = me.database_oid AND s LIKE 'hnsw.%')),
     'bookkeeping', EXISTS (
         SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'vectorops' AND c.relname = 'intent'

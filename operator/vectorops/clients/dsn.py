@@ -80,6 +80,16 @@ class Target:
         parts = (self.url.get_secret_value(), tls, self.max_connections, self.standby)
         return hmac.new(_KEY_SALT, repr(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
+    @property
+    def place(self) -> str:
+        """The same for two targets that name one database of one server, whoever connects and however."""
+        try:
+            arguments, _ = _parse(self.url.get_secret_value().strip())
+        except (ValueError, UnicodeError, Stalled):
+            return self.key
+        parts = (arguments.get("host"), arguments.get("port"), arguments.get("database"))
+        return hmac.new(_KEY_SALT, repr(parts).encode(), hashlib.sha256).hexdigest()[:32]
+
 
 def connect_arguments(target: Target) -> dict[str, Any]:
     """Keyword arguments for `asyncpg.connect`. Raises Stalled(SecretInvalid) with nothing of the URL in it."""

@@ -62,6 +62,7 @@ class Database:
 
     def __init__(self, target: Target) -> None:
         self.key = target.key
+        self.place = target.place
         self.has_intents = False  # whether vectorops.intent is there and readable, as last seen
         self.has_bookkeeping = False  # whether the whole schema vectorops was seen; see bookkeeping.py
         self.definitions: dict[int, dict[str, Any]] = {}  # of indexes by oid, as last read; see catalogue.py

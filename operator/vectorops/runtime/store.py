@@ -21,7 +21,7 @@ from vectorops.clients.postgres import Database, Databases
 from vectorops.clients.searchservice import SearchService, SearchServices, ServiceAt, ServiceFigures
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.runtime.api import SecretKeyRef
-from vectorops.runtime.store_spec import Scheme, TableSpec, VectorStoreSpec
+from vectorops.runtime.store_spec import Scheme, SearchSpec, TableSpec, VectorStoreSpec
 
 if TYPE_CHECKING:
     from vectorops.clients.kubernetes import Kubernetes
@@ -139,6 +139,20 @@ class Stores:
             self._snapshots.pop(former.key, None)
             await self._databases.discard(former)
         return Store(namespace, name, uid, generation, spec, database)
+
+    def search_rivals(self, namespace: str, name: str, search: SearchSpec) -> tuple[str, ...]:
+        """Other stores that declare other settings for the same role of the same database: namespace/name."""
+        own, rivals = self._opened.get((namespace, name)), []
+        for (other_namespace, other_name), body in sorted(self._bodies.items()):
+            other = self._opened.get((other_namespace, other_name))
+            declared = (body.get("spec") or {}).get("search")
+            if (other_namespace, other_name) == (namespace, name) or not declared or other is None or own is None:
+                continue
+            mine = search.model_dump(by_alias=True, mode="json", exclude_none=True)
+            differ = [field for field in mine.keys() & declared.keys() if mine[field] != declared[field]]
+            if other.place == own.place and declared.get("role") == search.role and differ:
+                rivals.append(f"{other_namespace}/{other_name}")
+        return tuple(rivals)
 
     async def reader(self, store: Store) -> Database:
         """Where much is read: the standby that the store names, else its primary. Raises what the Secret raises."""

@@ -74,6 +74,7 @@ def catalogue(version: str = "0.8.6", **changes: Any) -> Catalogue:
         long_transactions=(),
         replicas=(),
         bookkeeping=False,
+        role_settings=(),
     )
     return replace(made, **changes)
 

@@ -7,12 +7,13 @@ from functools import partial
 
 from pydantic import SecretStr
 
+from vectorops.clients.catalogue import Index
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.searchservice import SearchService
 from vectorops.errors import Stalled
 from vectorops.kinds.searchtuning.copying import drop_copy
 from vectorops.kinds.searchtuning.observation import Observation
-from vectorops.kinds.searchtuning.observe import index_of, run_of
+from vectorops.kinds.searchtuning.observe import FRESH, index_of, run_of
 from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Expire, Stop
 from vectorops.kinds.searchtuning.resource import Apply, Reason, Runner, Spec
 from vectorops.kinds.searchtuning.run import Run, copy_name
@@ -44,9 +45,9 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
     """Start the supervised work. Raises what the store, the index and the Secrets raise."""
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
     service: SearchService | None = None
-    catalogue = index = None
+    index: Index | None = None
     if spec.runner is Runner.SERVICE:
-        service = await ctx.stores.service(store)
+        service, catalogue = await ctx.stores.service(store), await ctx.stores.ready(store, FRESH)
     else:
         catalogue, index = await index_of(ctx, store, spec)
     search = store.spec.search

@@ -6,14 +6,15 @@ status says which value to declare.
 
 from __future__ import annotations
 
-from vectorops.clients.postgres import Connection, qualified, quote_ident, speaking, sqlstate_of, statements
-from vectorops.errors import OperatorError, Stalled
+from vectorops.clients.postgres import statements
+from vectorops.clients.role_settings import set_for_role
+from vectorops.errors import Reason as Shared
+from vectorops.errors import Stalled
 from vectorops.kinds.searchtuning.resource import Applied, Apply, Reason
 from vectorops.kinds.searchtuning.run import Run
 
 QUERIES = statements("vectorops.kinds.searchtuning")
 PGVECTOR_DEFAULT = 40  # what a session has where nothing is set
-REFUSED = "42501"
 
 
 async def set_today(run: Run) -> int | None:
@@ -43,21 +44,13 @@ async def apply(run: Run) -> None:
         raise Stalled(Reason.RoleNotFound, f'There is no role "{run.role}". {Reason.RoleNotFound.next_step}')
     wanted = str(chosen.ef_search)
     if row["own"] != wanted:
-        async with run.database.session(f"vectorops:vtune:{run.uid}") as connection:
-            await _set(connection, run, row["database"], wanted)
+        extension = run.catalogue.extension if run.catalogue is not None else None
+        schema = extension.schema if extension is not None else "public"
+        try:
+            async with run.database.session(f"vectorops:vtune:{run.uid}") as connection:
+                await set_for_role(connection, schema, run.role, {"hnsw.ef_search": wanted})
+        except Stalled as error:
+            if error.reason != Shared.InsufficientPrivilege:
+                raise
+            raise Stalled(Reason.ApplyRightMissing, error.message) from None
     run.note(applied=Applied(role=run.role, ef_search=chosen.ef_search, before=row["own"]))
-
-
-async def _set(connection: Connection, run: Run, database: str, value: str) -> None:
-    schema = run.catalogue.extension.schema if run.catalogue is not None and run.catalogue.extension else "public"
-    role = quote_ident(run.role or "")
-    statement = f"ALTER ROLE {role} IN DATABASE {quote_ident(database)} SET hnsw.ef_search = {value}"
-    try:
-        with speaking("setting hnsw.ef_search for the role"):
-            await connection.fetchval(f"SELECT '[1]'::{qualified(schema, 'vector')}::text")  # loads the library
-            await connection.execute(statement)
-    except OperatorError as error:
-        if sqlstate_of(error) != REFUSED:
-            raise
-        text = f"Our role may not set this for role {role}. Run: {statement}."
-        raise Stalled(Reason.ApplyRightMissing, text) from None

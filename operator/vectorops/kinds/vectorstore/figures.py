@@ -13,6 +13,7 @@ from vectorops.errors import Reason
 from vectorops.kinds.vectorstore.observation import Observation, TableSeen
 from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import IndexStatus, Observed, TableStatus, VectorStoreStatus
+from vectorops.kinds.vectorstore.search import search_condition, search_status
 from vectorops.kinds.vectorstore.service import service_conditions, with_service
 from vectorops.runtime.kind import Condition, View
 from vectorops.runtime.rounding import percent, rows, two_digits
@@ -60,7 +61,8 @@ def figures(look: Look) -> VectorStoreStatus:
         indexes=_indexes(catalogue) or None,
     )
     shown = with_service(look, observed)
-    return VectorStoreStatus(coverage=None if worst is None else f"{worst}%", observed=shown)
+    told = None if worst is None else f"{worst}%"
+    return VectorStoreStatus(coverage=told, search=search_status(look), observed=shown)
 
 
 def conditions(look: Look) -> tuple[Condition, ...]:
@@ -69,8 +71,8 @@ def conditions(look: Look) -> tuple[Condition, ...]:
         return ()
     found = [_reachable(look.observed), _extension(look.observed), _coverage(look)]
     found += service_conditions(look)
-    advisory = version_advisory(look.observed.catalogue)
-    return (*found, advisory) if advisory is not None else tuple(found)
+    extra = (search_condition(look), version_advisory(look.observed.catalogue))
+    return (*found, *(condition for condition in extra if condition is not None))
 
 
 def coverage_percent(observed: Observation) -> int | None:

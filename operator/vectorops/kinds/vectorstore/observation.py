@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from vectorops.clients.catalogue import Catalogue, Column
 from vectorops.clients.coverage import TableCoverage
@@ -36,6 +38,16 @@ class TableSeen:
 
 
 @dataclass(frozen=True)
+class SetFailure:
+    """The settings of the role that searches could not be set."""
+
+    reason: str
+    message: str
+    wanted: Mapping[str, str]  # what was to be set: something else is tried at once
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Observation:
     """One sweep. Without a catalogue, `failure` says why (or nothing was looked at: the store is suspended)."""
 
@@ -45,3 +57,5 @@ class Observation:
     coverage_failure: Failure | None = None  # the tables could not be counted; the rest stands
     service: ServiceFigures | None = None  # what the search service said; None: not declared, or `service_failure`
     service_failure: Failure | None = None  # why it could not even be asked: its Secret
+    search_rivals: tuple[str, ...] = ()  # stores that declare other settings for the same role and database
+    set_failure: SetFailure | None = None  # the last refusal, if nothing was set since

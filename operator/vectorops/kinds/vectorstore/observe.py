@@ -16,6 +16,7 @@ from vectorops.clients.coverage import Declared, TableCoverage, read_coverage
 from vectorops.clients.sql import statements
 from vectorops.clients.texttemplate import TemplateError, TextTemplate, parse_template
 from vectorops.errors import OperatorError, Stalled, Transient, Waiting
+from vectorops.kinds.vectorstore.act import Refusals
 from vectorops.kinds.vectorstore.observation import Failure, Observation, TableSeen
 from vectorops.kinds.vectorstore.resource import VectorStoreStatus
 from vectorops.runtime.context import Context
@@ -27,7 +28,25 @@ FRESH_SHARE = 0.5
 """Of the period: a snapshot that a dependant has just read serves the sweep too; an older one is read anew."""
 
 
-async def observe(ctx: Context, subject: Subject, spec: VectorStoreSpec, status: VectorStoreStatus) -> Observation:
+class Observer:
+    """Sweeps stores, and shows what act could not set."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    async def observe(
+        self, ctx: Context, subject: Subject, spec: VectorStoreSpec, status: VectorStoreStatus
+    ) -> Observation:
+        """What is so. Nothing is asked while the store is suspended or being deleted."""
+        seen = await _observe(ctx, subject, spec)
+        if spec.search is None:
+            self._refusals.known.pop(subject.uid, None)
+            return seen
+        rivals = ctx.stores.search_rivals(subject.namespace, subject.name, spec.search)
+        return replace(seen, search_rivals=rivals, set_failure=self._refusals.known.get(subject.uid))
+
+
+async def _observe(ctx: Context, subject: Subject, spec: VectorStoreSpec) -> Observation:
     """What is so. Nothing is asked while the store is suspended or being deleted."""
     if spec.suspend or subject.deleting_since is not None:
         return Observation()

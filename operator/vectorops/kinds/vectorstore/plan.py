@@ -1,16 +1,19 @@
 """Decides whether dependants can work with the store. Ordered checks, the first with something to say wins. No IO.
 
-A store is looked at and never changed, so no verdict has an action. Figures never turn Ready: a GitOps sync that
-waits for the store would else never come to the backfill that mends its coverage.
+A store is looked at; the only thing that is ever changed are the settings of spec.search. Figures never turn Ready: a
+GitOps sync that waits for the store would else never come to the backfill that mends its coverage.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from vectorops.errors import Reason
 from vectorops.kinds.vectorstore.observation import Observation, TableSeen
 from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import VectorStoreStatus
-from vectorops.runtime.kind import Check, Verdict, View
+from vectorops.kinds.vectorstore.search import held, to_set
+from vectorops.runtime.kind import Action, Check, Verdict, View
 from vectorops.runtime.store import extension_missing
 from vectorops.runtime.store_spec import VectorStoreSpec
 
@@ -18,6 +21,19 @@ Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
 SUSPENDED_LOOK = 3600.0  # seconds: nothing is looked at; a changed spec wakes the object by itself
+
+
+@dataclass(frozen=True)
+class SetForRole(Action):
+    """Set what differs from spec.search for new sessions of the role."""
+
+    role: str
+    changes: tuple[tuple[str, str, str | None], ...]  # name, value, what it was
+
+    @property
+    def values(self) -> tuple[tuple[str, str], ...]:
+        """Name and value."""
+        return tuple((name, value) for name, value, _ in self.changes)
 
 
 def suspended(look: Look) -> Verdict | None:
@@ -113,7 +129,8 @@ def ready(look: Look) -> Verdict:
     tables = f"{len(look.observed.tables)} declared tables found" if look.observed.tables else "no tables declared"
     service = "no search service is declared" if look.spec.service is None else "ServiceReachable tells of the service"
     period = float(look.spec.health_check_period_seconds)
-    return Verdict(Why.StoreReady, f"{what}; {tables}; {service}.", ready="True", look_again=period)
+    text = f"{what}; {tables}; {service}."
+    return Verdict(Why.StoreReady, text, ready="True", action=_settings(look), look_again=period)
 
 
 CHECKS: tuple[Check[VectorStoreSpec, Observation, VectorStoreStatus], ...] = (
@@ -127,6 +144,14 @@ CHECKS: tuple[Check[VectorStoreSpec, Observation, VectorStoreStatus], ...] = (
     dimensions_agree,
     ready,
 )
+
+
+def _settings(look: Look) -> Action | None:
+    changes = to_set(look)
+    if look.spec.search is None or not changes:
+        return None
+    has = held(look)
+    return SetForRole(look.spec.search.role, tuple((name, value, has.get(name)) for name, value in changes.items()))
 
 
 def _stalled(reason: Reason | Why | str, message: str) -> Verdict:

@@ -25,6 +25,20 @@ class Why(Reasons):
     Warning = "Warning", "Mend it in office hours: for coverage create an EmbeddingBackfill with select Missing."
     Critical = "Critical", "Mend it now: for coverage create an EmbeddingBackfill with select Missing."
     NoFigures = "NoFigures", "The message says why there is no figure, and what would give one."
+    # SearchSettingsApplied
+    SearchSettingsInPlace = "SearchSettingsInPlace", "Nothing: new sessions of the role get what is declared."
+    SearchSettingsDiffer = "SearchSettingsDiffer", "Nothing: they are set in this moment."
+    SearchSettingsUnsupported = (
+        "SearchSettingsUnsupported",
+        "Update pgvector to 0.8 or newer, or remove the fields from spec.search; the others are set.",
+    )
+    SearchSettingsConflict = (
+        "SearchSettingsConflict",
+        "Declare them in one VectorStore only; until then neither sets anything.",
+    )
+    SearchRoleNotFound = "SearchRoleNotFound", "Correct spec.search.role, or create the role."
+    SearchRightMissing = "SearchRightMissing", "Have an administrator run the GRANT that the message names."
+    SearchSettingsSet = "SearchSettingsSet", "Nothing: word of an event; settings of the role were put right."
     # VersionAdvisory
     UnsafeParallelBuild = (
         "UnsafeParallelBuild",

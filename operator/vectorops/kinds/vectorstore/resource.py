@@ -5,6 +5,7 @@ Figures are rounded: sizes to two significant digits, shares to whole percents r
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -60,10 +61,24 @@ class Observed(ApiModel):
     pool_utilization_percent: int | None = Field(default=None, description="Pool in use; from the search service.")
 
 
+class SearchStatus(ApiModel):
+    """Settings of pgvector that new sessions of the role that searches get in this database."""
+
+    role: Name = Field(description="The role.")
+    ef_search: int | None = Field(default=None, description="hnsw.ef_search. Absent: not set for the role here.")
+    iterative_scan: Word | None = Field(default=None, description="hnsw.iterative_scan. Absent: not set.")
+    max_scan_tuples: int | None = Field(default=None, description="hnsw.max_scan_tuples. Absent: not set.")
+    set_time: datetime | None = Field(default=None, description="When we last set one of them.")
+    oldest_session: datetime | None = Field(
+        default=None, description="When the role's oldest session began: before setTime, it has the former values."
+    )
+
+
 class VectorStoreStatus(CommonStatus):
     """What is so, as last seen."""
 
     coverage: Word | None = Field(default=None, description="observed.coveragePercent as text, e.g. 96%.")
+    search: SearchStatus | None = Field(default=None, description="What sessions that search get; with spec.search.")
     observed: Observed | None = Field(default=None, description="Figures; absent while the database is not reached.")
 
 
