@@ -48,7 +48,7 @@ def subject(**changes: Any) -> Subject:
 def index(**changes: Any) -> Index:
     """The index that spec() wants, under its name."""
     found = Index(
-        SETTLED_OID, NAME, 1, True, "hnsw", "vector_cosine_ops", "embedding", False, False,
+        SETTLED_OID, NAME, 1, True, "hnsw", "vector_cosine_ops", "embedding", False, None,
         {"m": 24, "ef_construction": 100}, "CREATE INDEX ...", 800_000_000, 12,
     )  # fmt: skip
     return replace(found, **changes)

@@ -377,7 +377,7 @@ CASES: list[tuple[str, Observation, dict[str, Any], tuple[str, str | None, str]]
         {},
         ("NameTaken", None, "False"),
     ),
-    ("a partial index", world(index=index(partial=True)), {}, ("NameTaken", None, "False")),
+    ("a partial index", world(index=index(predicate="kind = 1"), intents=()), {}, ("NameTaken", None, "False")),
     (
         "a foreign invalid index is left alone",
         world(index=index(valid=False, oid=7)),
@@ -669,7 +669,9 @@ def worlds(draw: st.DrawFn) -> Observation:
     """Worlds as a crash may leave them."""
     wanted = spec()
     found = draw(
-        st.sampled_from([None, index(), index(valid=False), index(oid=7), index(options={"m": 8}), index(partial=True)])
+        st.sampled_from(
+            [None, index(), index(valid=False), index(oid=7), index(options={"m": 8}), index(predicate="kind = 1")]
+        )
     )
     step = draw(st.sampled_from([Step.BUILDING, Step.SWAPPED, Step.DROPPING]))
     failure = (

@@ -20,8 +20,8 @@ from vectorops.kinds.vectorindex.sizing import (
     lists_for,
     quantity,
     size,
-    size_text,
 )
+from vectorops.runtime.rounding import size_text
 
 MIB = 1024 * 1024
 LIMITS = Limits(64 * MIB, 128 * MIB, 4096 * MIB, 2, 8, 8)

@@ -14,8 +14,15 @@ from vectorops.kinds.vectorindex import sql
 WEIRD = 'we"ird; drop table x'
 
 
-def create(name: str = "b", dimensions: int = 3, cast: bool = False, schema: str = "public", **fields: Any) -> str:
-    return sql.create_index_sql(name, spec(**fields), schema, dimensions, cast, 42)
+def create(name: str = "b", dimensions: int = 3, of: str = "vector", schema: str = "public", **fields: Any) -> str:
+    return sql.create_index_sql(name, spec(**fields), schema, dimensions, of, 42)
+
+
+WHERE = [
+    {"column": "kind", "operator": "In", "values": ["a", "b'c"]},
+    {"column": WEIRD, "operator": "GreaterOrEqual", "value": "-1"},
+    {"column": "gone", "operator": "IsNull"},
+]
 
 
 @pytest.mark.parametrize(
@@ -28,9 +35,26 @@ def create(name: str = "b", dimensions: int = 3, cast: bool = False, schema: str
             "WITH (m = 24, ef_construction = 100)",
         ),
         (
-            create(storage="HalfVec", cast=True, dimensions=1536, schema="ext"),
+            create(storage="HalfVec", dimensions=1536, schema="ext"),
             'CREATE INDEX CONCURRENTLY "b" ON "public"."products" USING hnsw '
-            '((("embedding"::"ext"."halfvec"(1536))) "ext"."halfvec_cosine_ops") WITH (m = 24, ef_construction = 100)',
+            '(("embedding"::"ext"."halfvec"(1536)) "ext"."halfvec_cosine_ops") WITH (m = 24, ef_construction = 100)',
+        ),
+        (
+            create(storage="HalfVec", of="halfvec"),
+            'CREATE INDEX CONCURRENTLY "b" ON "public"."products" USING hnsw '
+            '("embedding" "public"."halfvec_cosine_ops") WITH (m = 24, ef_construction = 100)',
+        ),
+        (
+            create(storage="Bit", metric="L1", dimensions=1536, schema="ext", where=WHERE),
+            'CREATE INDEX CONCURRENTLY "b" ON "public"."products" USING hnsw '
+            '(("ext"."binary_quantize"("embedding")::bit(1536)) "ext"."bit_hamming_ops") '
+            "WITH (m = 24, ef_construction = 100) "
+            """WHERE "kind" IN ('a', 'b''c') AND "we""ird; drop table x" >= '-1' AND "gone" IS NULL""",
+        ),
+        (
+            create(storage="Bit", of="bit", method="IVFFlat", ivfflat={"lists": 7}),
+            'CREATE INDEX CONCURRENTLY "b" ON "public"."products" USING ivfflat '
+            '("embedding" "public"."bit_hamming_ops") WITH (lists = 7)',
         ),
         (
             create(method="IVFFlat", metric="L2"),
@@ -57,14 +81,29 @@ def create(name: str = "b", dimensions: int = 3, cast: bool = False, schema: str
             'SELECT "embedding"::text FROM ONLY "public"."products" WHERE "embedding" IS NOT NULL LIMIT 10',
         ),
         (
-            sql.search_sql(spec(), "ext", 3, False, 10),
+            sql.search_sql(spec(), "ext", "vector", 3, 10),
             'SELECT 1 FROM ONLY "public"."products" '
             'ORDER BY "embedding" OPERATOR("ext".<=>) $1::text::"ext"."vector" LIMIT 10',
         ),
         (
-            sql.search_sql(spec(storage="HalfVec", metric="L1"), "ext", 3, True, 10),
+            sql.search_sql(spec(storage="HalfVec", metric="L1"), "ext", "vector", 3, 10),
             'SELECT 1 FROM ONLY "public"."products" ORDER BY ("embedding"::"ext"."halfvec"(3)) OPERATOR("ext".<+>) '
-            '$1::text::"ext"."halfvec" LIMIT 10',
+            '($1::text::"ext"."vector"::"ext"."halfvec"(3)) LIMIT 10',
+        ),
+        (
+            sql.search_sql(spec(storage="Bit", where=WHERE[2:]), "ext", "halfvec", 3, 10),
+            'SELECT 1 FROM ONLY "public"."products" WHERE "gone" IS NULL '
+            'ORDER BY ("ext"."binary_quantize"("embedding")::bit(3)) OPERATOR("ext".<~>) '
+            '("ext"."binary_quantize"($1::text::"ext"."halfvec")::bit(3)) LIMIT 10',
+        ),
+        (
+            sql.search_sql(spec(storage="Bit"), "ext", "bit", 3, 10),
+            'SELECT 1 FROM ONLY "public"."products" ORDER BY "embedding" OPERATOR("ext".<~>) $1::text::bit(3) LIMIT 10',
+        ),
+        (
+            sql.sample_sql(spec(storage="Bit", where=WHERE[2:]), "public", "vector", 10),
+            'SELECT "embedding"::text FROM ONLY "public"."products" WHERE "embedding" IS NOT NULL '
+            'AND "gone" IS NULL LIMIT 10',
         ),
     ],
 )
@@ -90,11 +129,13 @@ def test_a_name_that_would_be_cut_is_refused() -> None:
         ('(("a b")::ext.halfvec(1536))', "a b"),
         ("embedding", None),
         ("(lower(embedding)::halfvec(3))", None),
-        ("(binary_quantize(embedding)::bit(3))", None),
+        ("(binary_quantize(embedding)::bit(3))", "embedding"),
+        ('((my.binary_quantize("a b"))::bit(3))', "a b"),
+        ("(lower(embedding)::bit(3))", None),
     ],
 )
 def test_the_column_behind_a_cast_is_found(key: str, column: str | None) -> None:
-    assert sql.cast_column(key) == column
+    assert sql.expression_column(key) == column
 
 
 @pytest.mark.real
@@ -109,15 +150,17 @@ async def test_the_server_reads_what_was_meant(database_url: str, name: str, sch
             )
         column = sql.quote_ident(name)
         await connection.execute(f"CREATE TABLE public.products ({column} {sql.qualified(schema, 'vector')}(3))")
-        for cast in (False, True):
-            wanted = spec(column=name, storage="HalfVec" if cast else "Vector")
-            await connection.execute(sql.create_index_sql(f"i{cast}", wanted, schema, 3, cast, 1))
-            await connection.fetch(sql.search_sql(wanted, schema, 3, cast, 5), "[1,2,3]")
+        for storage in ("Vector", "HalfVec", "Bit"):
+            wanted, made = spec(column=name, storage=storage), f"i{storage}"
+            await connection.execute(sql.create_index_sql(made, wanted, schema, 3, "vector", 1))
+            await connection.fetch(sql.search_sql(wanted, schema, "vector", 3, 5), "[1,2,3]")
             await connection.fetch(sql.sample_sql(wanted, schema, "vector", 5))
-            await connection.execute(sql.comment_on_index_sql("public", f"i{cast}", f"it's {name} \\"))
-            said = await connection.fetchval("SELECT obj_description(oid) FROM pg_class WHERE relname = $1", f"i{cast}")
+            await connection.execute(sql.comment_on_index_sql("public", made, f"it's {name} \\"))
+            said = await connection.fetchval("SELECT obj_description(oid) FROM pg_class WHERE relname = $1", made)
             assert said == f"it's {name} \\"
-        key = await connection.fetchval("SELECT pg_get_indexdef(oid, 1, true) FROM pg_class WHERE relname = 'iTrue'")
-        assert sql.cast_column(key) == name
+            key = await connection.fetchval(
+                "SELECT pg_get_indexdef(oid, 1, true) FROM pg_class WHERE relname = $1", made
+            )
+            assert storage == "Vector" or sql.expression_column(key) == name
     finally:
         await connection.close()

@@ -7,7 +7,7 @@ from vectorops.kinds.vectorindex import actions, build, steps
 from vectorops.kinds.vectorindex.canary import extension_version
 from vectorops.kinds.vectorindex.naming import definition
 from vectorops.kinds.vectorindex.observation import Observation, Step
-from vectorops.kinds.vectorindex.resource import Storage, VectorIndexSpec
+from vectorops.kinds.vectorindex.resource import VectorIndexSpec
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
 from vectorops.runtime.store import Store
@@ -38,7 +38,7 @@ async def _site(
         ctx, store, owner, spec,
         extension=extension_version(catalogue),
         extension_schema=extension.schema if extension is not None else "public",
-        cast=spec.storage is Storage.HALFVEC and column is not None and column.type == "vector",
+        column_type=column.type if column is not None else "vector",
     )  # fmt: skip
 
 

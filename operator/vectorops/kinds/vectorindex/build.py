@@ -16,13 +16,14 @@ from datetime import datetime
 from typing import Any
 
 from vectorops.clients.locks import try_table_lock
-from vectorops.clients.postgres import Connection, Database, speaking
+from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.kinds.vectorindex import sizing, sql, steps
 from vectorops.kinds.vectorindex.actions import Discard, DropIndex, Retire, StartBuild
 from vectorops.kinds.vectorindex.observation import JobKind, Step
+from vectorops.kinds.vectorindex.parts import OnShutdown
 from vectorops.kinds.vectorindex.reasons import Why
-from vectorops.kinds.vectorindex.resource import OnShutdown, VectorIndexSpec
+from vectorops.kinds.vectorindex.resource import VectorIndexSpec
 from vectorops.runtime.context import Context
 from vectorops.runtime.store import Store
 from vectorops.runtime.work import Job
@@ -30,6 +31,8 @@ from vectorops.runtime.work import Job
 NOTES = "vectorindex"  # key in Job.notes
 LOCK_POLL = 1.0  # seconds: two heavy operations queue for minutes, a second is not felt
 SPILL = re.compile(r"^hnsw graph no longer fits into maintenance_work_mem after (\d+) tuples")
+WHERE_REFUSED = frozenset({"22P02", "22007", "22008", "22003", "42703", "42883", "42804", "42P17"})
+"""SQLSTATEs of a literal that is none of the column's type, of a column or operator that is not there."""
 
 
 def application_name(uid: str) -> str:
@@ -66,7 +69,7 @@ class Site:
     spec: VectorIndexSpec
     extension: tuple[int, ...] = ()
     extension_schema: str = ""
-    cast: bool = False
+    column_type: str = "vector"
 
     @property
     def schema(self) -> str:
@@ -144,6 +147,8 @@ async def _create(connection: Connection, site: Site, action: StartBuild, notes:
     try:
         await _send(connection, site, action, sized, notes, job)
     except OperatorError as error:
+        if site.spec.where and sqlstate_of(error) in WHERE_REFUSED:
+            raise Stalled(Why.WhereInvalid, f"The server refuses the condition. {Why.WhereInvalid.next_step}") from None
         if error.reason != Reason.SharedMemoryExhausted or sized.workers == 0:
             raise
         notes.note = "serial: /dev/shm of the server is too small for a parallel build"
@@ -159,7 +164,7 @@ async def _send(
         await connection.execute(steps.QUERIES["size_build"], f"{sized.memory // sizing.KIB}kB", str(sized.workers))
     lists = sizing.lists_for(action.rows)
     statement = sql.create_index_sql(
-        action.build_name, site.spec, site.extension_schema, action.dimensions, site.cast, lists
+        action.build_name, site.spec, site.extension_schema, action.dimensions, site.column_type, lists
     )
     _still_wanted(notes)
     detach = site.spec.build.on_shutdown is OnShutdown.DETACH

@@ -50,7 +50,6 @@ class Question:
     extension_schema: str
     column_type: str
     dimensions: int
-    cast: bool
 
 
 @dataclass
@@ -91,14 +90,21 @@ async def _search(connection: Connection, catalogue: Catalogue, question: Questi
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await _set(connection, {"statement_timeout": WAIT, "lock_timeout": LOCK_WAIT})
         stored = await connection.fetch(sql.sample_sql(q.spec, q.extension_schema, q.column_type, ROWS))
-        vector = stored[0][0] if stored else f"[{','.join(['1'] + ['0'] * (q.dimensions - 1))}]"
+        vector = stored[0][0] if stored else _any_vector(q)
         await _set(connection, SETTINGS)
         if extension_version(catalogue) >= ITERATIVE_SINCE:
             await _set(connection, {"hnsw.iterative_scan": "strict_order"})
-        search = sql.search_sql(q.spec, q.extension_schema, q.dimensions, q.cast, ROWS)
+        search = sql.search_sql(q.spec, q.extension_schema, q.column_type, q.dimensions, ROWS)
         plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON, COSTS OFF) {search}", vector)
         found = await connection.fetch(search, vector)
     return judge(tuple(index_names(json.loads(plan))), len(found), len(stored), catalogue, q.index)
+
+
+def _any_vector(question: Question) -> str:
+    """For an index that holds no row."""
+    if question.column_type == "bit":
+        return "1" + "0" * (question.dimensions - 1)
+    return f"[{','.join(['1'] + ['0'] * (question.dimensions - 1))}]"
 
 
 def judge(used: tuple[str, ...], found: int, expected: int, catalogue: Catalogue, index: Found) -> Canary:
@@ -121,7 +127,7 @@ def twins(catalogue: Catalogue, index: Found) -> tuple[tuple[int, str], ...]:
     """Oid and name of every other valid index that answers the same searches."""
     same = (index.table_oid, index.opclass, index.key)
     others = (i for i in catalogue.indexes if (i.table_oid, i.opclass, i.key) == same and i.oid != index.oid)
-    return tuple((i.oid, i.name) for i in others if i.valid)
+    return tuple((i.oid, i.name) for i in others if i.valid and i.predicate in (None, index.predicate))
 
 
 def index_names(plan: Any) -> Iterator[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from vectorops.clients.predicate import same_predicate
 from vectorops.errors import Reason
-from vectorops.kinds.vectorindex.naming import SUFFIX, build_name, index_name, operator_class, options
+from vectorops.kinds.vectorindex.naming import SUFFIX, TYPE, build_name, index_name, operator_class, options, predicate
 from vectorops.kinds.vectorindex.observation import Index, Intent, Observation, Rival
 from vectorops.kinds.vectorindex.reasons import Why
-from vectorops.kinds.vectorindex.resource import ManagementPolicy, Storage, VectorIndexSpec, VectorIndexStatus
+from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec, VectorIndexStatus
 from vectorops.runtime.kind import Tristate, View
 
 Look: TypeAlias = View[VectorIndexSpec, Observation, VectorIndexStatus]
@@ -22,9 +23,11 @@ SUPERSEDED = "Superseded"  # failure of an attempt that was cancelled because it
 
 FAILURES = frozenset({
     Why.BuildFailed, Why.BuildCanceled, Why.BuildTimedOut, Why.LockWaitExceeded, Why.VerificationFailed,
-    Reason.DiskFull, Reason.OutOfMemory, Reason.SharedMemoryExhausted, Reason.InsufficientPrivilege,
+    Why.WhereInvalid, Reason.DiskFull, Reason.OutOfMemory, Reason.SharedMemoryExhausted, Reason.InsufficientPrivilege,
 })  # fmt: skip
-FINAL = frozenset({Why.BuildTimedOut, Why.VerificationFailed})  # the same attempt would end the same way
+FINAL = frozenset(
+    {Why.BuildTimedOut, Why.VerificationFailed, Why.WhereInvalid}
+)  # the same attempt would end the same way
 
 FIRST_PAUSE, LONGEST_PAUSE = (
     60,
@@ -74,9 +77,9 @@ def rivals(look: Look) -> tuple[Rival, ...]:
 
 
 def cast_needed(look: Look) -> bool:
-    """Whether the index is over (column::halfvec(n)) and not over the column itself."""
+    """Whether the index is over an expression, such as (column::halfvec(n)), and not over the column itself."""
     column = look.observed.column
-    return look.spec.storage is Storage.HALFVEC and column is not None and column.type == "vector"
+    return column is not None and column.type != TYPE[look.spec.storage]
 
 
 def serves_others(look: Look, index: Index) -> str | None:
@@ -88,7 +91,11 @@ def serves_others(look: Look, index: Index) -> str | None:
         return "an index of another column or of an expression"
     if index.operator_class != operator_class(spec) or index.cast != cast_needed(look):
         return f"an index with operator class {index.operator_class}{' over a cast' if index.cast else ''}"
-    return "a partial index" if index.partial else None
+    if claimed(look, index):
+        return None  # built or adopted by us: the server may only write the predicate in another way
+    if not same_predicate(predicate(spec), index.predicate):
+        return f"a partial index of rows WHERE {index.predicate}" if index.predicate else "an index of all rows"
+    return None
 
 
 def differences(spec: VectorIndexSpec, index: Index) -> tuple[str, ...]:

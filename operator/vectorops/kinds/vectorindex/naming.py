@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 
-from vectorops.kinds.vectorindex.resource import Hnsw, Ivfflat, Method, Metric, Storage, VectorIndexSpec
+from vectorops.clients.predicate import Compared, predicate_sql
+from vectorops.kinds.vectorindex.parts import Hnsw, Ivfflat
+from vectorops.kinds.vectorindex.resource import Method, Metric, Storage, VectorIndexSpec
 
 NAME_BYTES = 63  # NAMEDATALEN - 1: the server's limit, in bytes
 HASH_DIGITS = 8  # 32 bits: two builds of one table with the same digits are not met by chance
 SUFFIX = {Method.HNSW: "hnsw", Method.IVFFLAT: "ivfflat"}
 OPERATOR_CLASS = {Metric.COSINE: "cosine_ops", Metric.L2: "l2_ops", Metric.INNER_PRODUCT: "ip_ops", Metric.L1: "l1_ops"}
-TYPE = {Storage.VECTOR: "vector", Storage.HALFVEC: "halfvec"}
+TYPE = {Storage.VECTOR: "vector", Storage.HALFVEC: "halfvec", Storage.BIT: "bit"}
 
 
 def cut(text: str, limit: int) -> str:
@@ -32,6 +34,10 @@ def index_name(spec: VectorIndexSpec) -> str:
     if spec.index_name is not None:
         return spec.index_name
     base, suffix = f"idx_{spec.table}_{spec.column}", f"_{SUFFIX[spec.method]}"
+    if spec.storage is Storage.BIT:
+        base += "_bit"
+    if spec.where:
+        base += f"_{digits(predicate(spec))}"
     if len((base + suffix).encode()) <= NAME_BYTES:
         return base + suffix
     suffix = f"_{digits(base)}{suffix}"
@@ -57,8 +63,18 @@ def too_long(spec: VectorIndexSpec) -> tuple[str, ...]:
     return tuple(field for field, value in given.items() if len(value.encode()) > NAME_BYTES)
 
 
+def predicate(spec: VectorIndexSpec) -> str:
+    """SQL of `where`; empty without."""
+    return predicate_sql([
+        Compared(one.column, one.operator, tuple(one.values or ()) if one.value is None else (one.value,))
+        for one in spec.where or ()
+    ])  # fmt: skip
+
+
 def operator_class(spec: VectorIndexSpec) -> str:
-    """E.g. vector_cosine_ops."""
+    """E.g. vector_cosine_ops; of bits there is the Hamming distance only."""
+    if spec.storage is Storage.BIT:
+        return "bit_hamming_ops"
     return f"{TYPE[spec.storage]}_{OPERATOR_CLASS[spec.metric]}"
 
 
@@ -83,7 +99,8 @@ def definition(spec: VectorIndexSpec) -> str:
     """What makes it this index and no other, in words near to SQL; the identity of a build."""
     clause = ", ".join(f"{name} = {'Auto' if value is None else value}" for name, value in options(spec).items())
     target = f"{spec.schema_name}.{spec.table} ({spec.column} {operator_class(spec)})"
-    return f"{index_name(spec)} ON {target} USING {SUFFIX[spec.method]} WITH ({clause})"
+    where = f" WHERE {predicate(spec)}" if spec.where else ""
+    return f"{index_name(spec)} ON {target} USING {SUFFIX[spec.method]} WITH ({clause}){where}"
 
 
 def attempt_hash(spec: VectorIndexSpec) -> str:

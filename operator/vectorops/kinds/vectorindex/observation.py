@@ -45,6 +45,7 @@ class Column:
 
     type: str
     dimensions: int | None
+    others: tuple[str, ...] = ()  # all columns of the table; empty: not known
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Index:
     operator_class: str
     column: str | None
     cast: bool  # whether it indexes an expression over the column
-    partial: bool
+    predicate: str | None  # of a partial index, as the server writes it
     options: Mapping[str, int]
     definition: str
     size_bytes: int

@@ -89,7 +89,7 @@ class Observer:
         if found is None or look.catalogue.extension is None:
             return None
         schema = look.catalogue.extension.schema
-        question = Question(look.spec, found, schema, o.column.type, o.column.dimensions, index.cast)
+        question = Question(look.spec, found, schema, o.column.type, o.column.dimensions)
         return await self._canaries.ask(look.store.database, look.catalogue, question, look.subject.uid)
 
 
@@ -161,7 +161,7 @@ class _Look:
             table = Table(
                 c.table_oid, c.relkind, c.rows_estimate, c.role_owns, c.owner, self.catalogue.role.name, c.role_creates
             )
-            return table, Column(c.type, c.dimensions)
+            return table, Column(c.type, c.dimensions, c.column_names)
         wanted = (spec.schema_name, spec.table, spec.column)
         row = await self.store.database.fetchrow(steps.QUERIES["look_up_target"], *wanted)
         if row is None:

@@ -233,6 +233,7 @@ CHECKS = (
     ongoing.work_goes_on,
     target.table_is_there,
     target.column_is_a_vector,
+    target.conditions_name_columns,
     name_is_free,
     others_build_it,
     dead_claim,

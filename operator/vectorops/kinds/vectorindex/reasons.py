@@ -90,6 +90,10 @@ class Why(Reasons):
         "VerificationFailed",
         "Look at the message: a search must use the index and return rows. A changed spec or runToken builds anew.",
     )
+    WhereInvalid = (
+        "WhereInvalid",
+        "Correct spec.where in a new VectorIndex: a value is none of its column's type, or there is no such column.",
+    )
     # other conditions
     IndexValid = "IndexValid", "Nothing."
     NotVerified = "NotVerified", "Nothing: the search that proves the index could not be run yet; it is tried again."

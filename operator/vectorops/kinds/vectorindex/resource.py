@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops.kinds.vectorindex.parts import Build, Hnsw, Ivfflat, Rebuild
 from vectorops.runtime.api import (
     ApiModel,
     CommonSpec,
@@ -19,13 +20,13 @@ from vectorops.runtime.api import (
     HistoryEntry,
     Identifier,
     Progress,
-    Quantity,
     Rule,
     ShortText,
     Token,
     immutable,
 )
 from vectorops.runtime.kind import Column
+from vectorops.runtime.where import Conditions
 
 Name = Annotated[str, Field(max_length=253)]
 Words = Annotated[str, Field(max_length=64)]
@@ -45,6 +46,7 @@ class Storage(StrEnum):
 
     VECTOR = "Vector"  # 4 bytes a dimension
     HALFVEC = "HalfVec"  # 2 bytes a dimension
+    BIT = "Bit"  # 1 bit a dimension: its sign
 
 
 class Method(StrEnum):
@@ -52,13 +54,6 @@ class Method(StrEnum):
 
     HNSW = "HNSW"
     IVFFLAT = "IVFFlat"
-
-
-class OnShutdown(StrEnum):
-    """What becomes of a running build when the operator stops."""
-
-    DETACH = "Detach"
-    ABORT = "Abort"
 
 
 class ManagementPolicy(StrEnum):
@@ -76,80 +71,6 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
 
 
-class Hnsw(ApiModel):
-    """Parameters of an HNSW graph."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule="self.efConstruction >= 2 * self.m",
-            message="efConstruction must be at least twice m, as pgvector demands.",
-        ),
-    )
-    m: int = Field(
-        default=24, ge=2, le=100, description="WITH (m = ...): links of a graph node. The runbook's value is 24."
-    )
-    ef_construction: int = Field(
-        default=100,
-        ge=4,
-        le=1000,
-        description="WITH (ef_construction = ...): candidates looked at for a new node. The runbook's is 100.",
-    )
-
-
-class Ivfflat(ApiModel):
-    """Parameters of an IVFFlat index."""
-
-    lists: int | None = Field(
-        default=None,
-        ge=1,
-        le=32768,
-        description="WITH (lists = ...). Absent: rows / 1000 up to a million rows, then the square root; "
-        "an index that is there is then taken with any number of lists.",
-    )
-
-
-class Build(ApiModel):
-    """How a build may use the server. A change is used by the next build and does not cause one."""
-
-    maintenance_memory: Quantity = Field(
-        default="Auto",
-        description="SET maintenance_work_mem for the build. Auto: what the graph needs, at most the largest of the "
-        "server's own maintenance_work_mem, shared_buffers and a quarter of effective_cache_size.",
-    )
-    parallel_workers: int | None = Field(
-        default=None,
-        ge=0,
-        le=64,
-        description="SET max_parallel_maintenance_workers for the build. Absent: the server's own limit, but 0 where "
-        "pgvector is older than 0.8.2 or /dev/shm is too small.",
-    )
-    max_duration_seconds: int | None = Field(
-        default=None,
-        ge=1,
-        le=31536000,
-        description="A build that takes longer is cancelled and cleaned up (BuildTimedOut).",
-    )
-    max_lock_wait_seconds: int | None = Field(
-        default=None,
-        ge=1,
-        le=31536000,
-        description="A build that waits longer for other transactions is cancelled and cleaned up (LockWaitExceeded).",
-    )
-    on_shutdown: OnShutdown = Field(
-        default=OnShutdown.DETACH,
-        description="When the operator stops: Detach lets the server build on and takes it up later; Abort cancels.",
-    )
-
-
-class Rebuild(ApiModel):
-    """What causes a rebuild, besides runToken."""
-
-    on_parameter_change: bool = Field(
-        default=True,
-        description="Rebuild online when the index differs from method, hnsw or ivfflat (managementPolicy Manage).",
-    )
-
-
 class VectorIndexSpec(CommonSpec):
     """The index you want: runbook, Rebuild HNSW Index."""
 
@@ -161,13 +82,14 @@ class VectorIndexSpec(CommonSpec):
             "column",
             "metric",
             "storage",
+            "where",
             "indexName",
             why="another index serves other queries, so it is a second VectorIndex.",
         ),
         Rule(rule="self.method != 'IVFFlat' || !has(self.hnsw)", message="hnsw is for method HNSW; remove it."),
         Rule(rule="self.method != 'HNSW' || !has(self.ivfflat)", message="ivfflat is for method IVFFlat; remove it."),
         Rule(
-            rule="self.method != 'IVFFlat' || self.metric != 'L1'",
+            rule="self.method != 'IVFFlat' || self.metric != 'L1' || (has(self.storage) && self.storage == 'Bit')",
             message="pgvector has no IVFFlat for metric L1; use method HNSW.",
         ),
         Rule(
@@ -181,17 +103,24 @@ class VectorIndexSpec(CommonSpec):
         default="public", alias="schema", description="Schema of the table, and so of the index."
     )
     table: Identifier = Field(description="ON <table>: an ordinary table; for a partitioned one, name a partition.")
-    column: Identifier = Field(description="The column of type vector(n) or halfvec(n) to be searched.")
+    column: Identifier = Field(description="The column of type vector(n), halfvec(n) or bit(n) to be searched.")
     metric: Metric = Field(
         description="Operator class: Cosine <=>, L2 <->, InnerProduct <#>, L1 <+>, as in the service's queries."
     )
     storage: Storage = Field(
         default=Storage.VECTOR,
         description="Vector indexes the column as it is. HalfVec on a vector column indexes (column::halfvec(n)): half "
-        "the size, and used only by queries written with that cast.",
+        "the size, and used only by queries written with that cast. Bit indexes binary_quantize(column)::bit(n) by "
+        "Hamming distance whatever the metric: a thirtieth of the size, for queries that order its answer again.",
+    )
+    where: Conditions | None = Field(
+        default=None,
+        description="Partial index: only rows that meet all conditions, used by queries that have the same ones.",
     )
     index_name: Identifier | None = Field(
-        default=None, description="Name of the index. Absent: idx_<table>_<column>_<method>, cut to 63 bytes."
+        default=None,
+        description="Name of the index. Absent: idx_<table>_<column>_<method>, cut to 63 bytes; with _bit for storage "
+        "Bit and a hash for `where`.",
     )
     method: Method = Field(default=Method.HNSW, description="USING hnsw or ivfflat.")
     hnsw: Hnsw | None = Field(

@@ -54,7 +54,8 @@ class Sizing:
 
 def graph_bytes(rows: int, dimensions: int, m: int, storage: Storage) -> int:
     """Memory of an HNSW graph of that many rows while it is built."""
-    value = VECTOR_HEADER + dimensions * (2 if storage is Storage.HALFVEC else 4)
+    bits = {Storage.VECTOR: 32, Storage.HALFVEC: 16, Storage.BIT: 1}
+    value = VECTOR_HEADER + -(-dimensions * bits[storage] // 8)
     links = NEIGHBOUR_BYTES * (2 * m + m / (m - 1))  # 2m at level 0, m at each of 1 / (m - 1) further levels
     return math.ceil(rows * (value + links + ELEMENT_BYTES) * SLACK)
 

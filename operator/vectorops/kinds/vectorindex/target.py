@@ -11,8 +11,13 @@ from vectorops.kinds.vectorindex.resource import Method, Metric, Storage
 from vectorops.kinds.vectorindex.sizing import MIB, MOST_MEMORY, quantity
 from vectorops.runtime.kind import Verdict
 
-MOST_DIMENSIONS = {Storage.VECTOR: 2000, Storage.HALFVEC: 4000}  # of both access methods in pgvector
-SINCE = {"HNSW": (0, 5, 0), "halfvec": (0, 7, 0), "L1": (0, 7, 0)}  # pgvector versions, from its CHANGELOG
+# of both access methods in pgvector
+MOST_DIMENSIONS = {Storage.VECTOR: 2000, Storage.HALFVEC: 4000, Storage.BIT: 64_000}
+# pgvector versions, from its CHANGELOG
+SINCE = {"HNSW": (0, 5, 0), "halfvec": (0, 7, 0), "bit": (0, 7, 0), "L1": (0, 7, 0)}
+COLUMN_TYPES = {
+    Storage.VECTOR: ("vector",), Storage.HALFVEC: ("vector", "halfvec"), Storage.BIT: ("vector", "halfvec", "bit"),
+}  # fmt: skip
 ORDINARY, PARTITIONED, MATERIALIZED = "r", "p", "m"  # pg_class.relkind
 STALLED_LOOK = 60.0  # seconds: a person is at work
 
@@ -53,9 +58,10 @@ def column_is_a_vector(look: Look) -> Verdict | None:
     if column is None:
         return stalled(look, Why.ColumnNotFound, f"There is no column {where}.")
     if column.type not in TYPE.values():
-        return stalled(look, Why.NotAVectorColumn, f"{where} is of type {column.type}, not vector or halfvec.")
-    if spec.storage is Storage.VECTOR and column.type == "halfvec":
-        return stalled(look, Why.StorageUnsupported, f"{where} is of type halfvec: use storage HalfVec.")
+        return stalled(look, Why.NotAVectorColumn, f"{where} is of type {column.type}, not vector, halfvec or bit.")
+    if column.type not in COLUMN_TYPES[spec.storage]:
+        fitting = " or ".join(storage for storage, types in COLUMN_TYPES.items() if column.type in types)
+        return stalled(look, Why.StorageUnsupported, f"{where} is of type {column.type}: use storage {fitting}.")
     if column.dimensions is None:
         statement = f"ALTER TABLE {table} ALTER COLUMN {quote_ident(spec.column)} TYPE {column.type}(n)"
         return stalled(look, Why.DimensionsMissing, f"{where} has no dimensions. Run: {statement}.")
@@ -66,13 +72,26 @@ def column_is_a_vector(look: Look) -> Verdict | None:
     return None
 
 
+def conditions_name_columns(look: Look) -> Verdict | None:
+    """The columns of `where` exist. Whether a value is one of the column's type, only the server knows."""
+    column = look.observed.column
+    known = column.others if column is not None else ()
+    lost = [one.column for one in look.spec.where or () if known and one.column not in known]
+    if not lost:
+        return None
+    table = qualified(look.spec.schema_name, look.spec.table)
+    text = f"{table} has no column {', '.join(map(quote_ident, lost))}. {Why.WhereInvalid.next_step}"
+    return stalled(look, Why.WhereInvalid, text)
+
+
 def version_is_enough(look: Look) -> Verdict | None:
     """The extension has what is asked for."""
     spec = look.spec
     asked = {
         "HNSW": spec.method is Method.HNSW,
         "halfvec": spec.storage is Storage.HALFVEC,
-        "L1": spec.metric is Metric.L1,
+        "bit": spec.storage is Storage.BIT,
+        "L1": spec.metric is Metric.L1 and spec.storage is not Storage.BIT,
     }
     for feature, since in SINCE.items():
         if asked[feature] and look.observed.extension < since:
