@@ -52,6 +52,11 @@ def lower_bound(recalls: Sequence[float], most: int, alpha: float = ALPHA) -> fl
     return max((mean for mean, capital in zip(means, richest, strict=True) if capital >= wanted), default=0.0)
 
 
+def upper_bound(recalls: Sequence[float], most: int, alpha: float = ALPHA) -> float:
+    """The smallest mean (0..1) that can be ruled out from above; 1 for an empty sample."""
+    return 1.0 - lower_bound([1 - recall for recall in recalls], most, alpha)
+
+
 def _richest(values: Sequence[float], means: Sequence[float], most: int, alpha: float) -> NDArray[np.float64]:
     """The logarithm of the largest capital that the gambler ever had, for each supposed mean."""
     import numpy as np

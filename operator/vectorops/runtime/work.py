@@ -1,9 +1,9 @@
 """Supervised long work: statements and loops that take longer than a pass may.
 
 Started by act, seen by observe, never awaited inside a pass. A piece of work belongs to one object (its uid): there
-is never a second one for the same object. When it ends, its owner is woken and finds `error` or `result` here until
-it forgets the work. Nothing here survives the process: after a restart the world is observed, and what still runs
-in the database is adopted by the room that sent it.
+is never a second one for the same object, but for what goes by another key, `uid:word`, and may run beside it. When it
+ends, its owner is woken and finds `error` or `result` here until it forgets the work. Nothing here survives the
+process: after a restart the world is observed, and what still runs in the database is adopted by the room that sent it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Work:
         finally:
             asyncio.get_running_loop().call_soon(self._count, job)  # the task is done only after this frame
             if not self._stopping:
-                self._wake(job.uid)
+                self._wake(job.uid.partition(":")[0])
 
     def _count(self, changed: Job) -> None:
         metrics.work_running(changed.verb, sum(1 for job in self.running() if job.verb == changed.verb))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -535,7 +536,12 @@ def test_a_build_asks_for_the_finalizer_before_it_begins() -> None:
 def test_a_swap_names_exactly_what_was_seen() -> None:
     wanted = spec(**OTHER_M)
     parts = {"intents": (claim(), attempt(wanted, run_token="t")), "indexes": built(wanted), "build_canary": YES}
-    assert decided(world(**parts), wanted).action == actions.Swap(
+    swap = decided(world(**parts), wanted).action
+    assert isinstance(swap, actions.Swap)
+    assert json.loads(swap.birth) == {
+        "built": "2026-05-01T12:00:00Z", "bytesPerRow": 8000, "deadRows": 0, "pgvector": "0.8.6",
+    }  # fmt: skip
+    assert replace(swap, birth="") == actions.Swap(
         NAME,
         build_name(wanted, UID),
         BUILT_OID,
@@ -543,6 +549,7 @@ def test_a_swap_names_exactly_what_was_seen() -> None:
         SETTLED_OID,
         1,
         "t",
+        "",
     )
 
 

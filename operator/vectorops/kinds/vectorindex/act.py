@@ -7,17 +7,24 @@ from vectorops.kinds.vectorindex import actions, build, steps
 from vectorops.kinds.vectorindex.canary import extension_version
 from vectorops.kinds.vectorindex.naming import definition
 from vectorops.kinds.vectorindex.observation import Observation, Step
+from vectorops.kinds.vectorindex.probe import notes_of as probe_notes
+from vectorops.kinds.vectorindex.probe import start_probe
 from vectorops.kinds.vectorindex.resource import VectorIndexSpec
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
 from vectorops.runtime.store import Store
 
+DEFAULT_EF_SEARCH = 40  # of a session where nothing is set, as pgvector has it
 FRESH_ENOUGH = 60.0  # seconds: the extension's schema and version do not change under an act
 
 
 async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: Observation, action: Action) -> Outcome:
     """Carry out `action`. Raises what the database raises, translated."""
+    if isinstance(action, actions.StopProbe):
+        return await _stop_probe(ctx, subject.uid)
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    if isinstance(action, actions.StartProbe):
+        return await _probe(ctx, store, subject.uid, spec, action)
     owner = steps.Owner(subject.uid, f"{subject.namespace}/{subject.name}")
     try:
         if isinstance(action, actions.StartBuild | actions.Discard | actions.Retire | actions.DropIndex):
@@ -26,6 +33,24 @@ async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: O
             await _write(ctx, store, owner, spec, action)
     finally:
         ctx.stores.forget(store)
+    return Outcome()
+
+
+async def _probe(ctx: Context, store: Store, uid: str, spec: VectorIndexSpec, action: actions.StartProbe) -> Outcome:
+    """Measure with the ef_search that the store declares for the service's sessions, else pgvector's default."""
+    catalogue = await ctx.stores.catalogue(store, FRESH_ENOUGH)
+    index = next((i for i in catalogue.indexes if i.oid == action.index_oid), None)
+    if index is not None:
+        declared = store.spec.search.ef_search if store.spec.search is not None else None
+        reader = await ctx.stores.reader(store)
+        start_probe(ctx, uid, reader, catalogue, index, spec.probe, declared or DEFAULT_EF_SEARCH)
+    return Outcome()
+
+
+async def _stop_probe(ctx: Context, uid: str) -> Outcome:
+    notes = probe_notes(ctx, uid)
+    if notes is not None:
+        notes.ending = True
     return Outcome()
 
 
@@ -76,6 +101,7 @@ async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorInd
             await steps.forget_intent(database, owner.uid, name)
         case actions.Swap():
             comment = f"vectorops:{owner.uid}" + (f" runToken={action.run_token}" if action.run_token else "")
+            comment += f" {action.birth}"
             async with database.session(f"vectorops:swap:{owner.uid}") as connection:
                 await steps.rename(connection, owner, schema, action, definition(spec), comment)
         case actions.ReleaseClaim():
@@ -97,6 +123,7 @@ async def _cancel(ctx: Context, store: Store, owner: steps.Owner, action: action
 
 async def stop(ctx: Context, subject: Subject) -> None:
     """The object is gone without a farewell: end its work. Whoever claims the index next cleans up after it."""
+    await _stop_probe(ctx, subject.uid)
     job = ctx.work.find(subject.uid)
     notes = job.notes.get(build.NOTES) if job is not None and job.running else None
     if isinstance(notes, build.Notes):

@@ -98,6 +98,7 @@ class Swap(Action):
     old_oid: int | None
     table_oid: int
     run_token: str | None
+    birth: str  # what the index is like now, for its comment
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,18 @@ class DropIndex(Action):
     index_name: str
     index_oid: int
     table_oid: int
+
+
+@dataclass(frozen=True)
+class StartProbe(Action):
+    """Measure the recall of that index, as supervised work that only reads."""
+
+    index_oid: int
+
+
+@dataclass(frozen=True)
+class StopProbe(Action):
+    """End the measurement after the statement in hand."""
 
 
 @dataclass(frozen=True)

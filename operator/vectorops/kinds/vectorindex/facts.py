@@ -6,17 +6,18 @@ Predicates read as facts and decide nothing; `plan.py` and `deletion.py` turn th
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 from vectorops.clients.predicate import same_predicate
 from vectorops.errors import Reason
 from vectorops.kinds.vectorindex.naming import SUFFIX, TYPE, build_name, index_name, operator_class, options, predicate
-from vectorops.kinds.vectorindex.observation import Index, Intent, Observation, Rival
+from vectorops.kinds.vectorindex.observation import Index, Intent, Rival, Step
 from vectorops.kinds.vectorindex.reasons import Why
-from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec, VectorIndexStatus
-from vectorops.runtime.kind import Tristate, View
+from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec
+from vectorops.kinds.vectorindex.rules import any_rule, due_by_rule
+from vectorops.kinds.vectorindex.view import Look
+from vectorops.runtime.kind import Tristate
 
-Look: TypeAlias = View[VectorIndexSpec, Observation, VectorIndexStatus]
+__all__ = ["Look"]  # where every module that decides finds it
 
 UNSET = {"m": 16, "ef_construction": 64, "lists": 100}  # pgvector's own defaults where the WITH clause is silent
 SUPERSEDED = "Superseded"  # failure of an attempt that was cancelled because it is no longer wanted
@@ -121,7 +122,11 @@ def due(look: Look) -> str | None:
         return ", ".join(differs)
     if look.spec.run_token is not None and held is not None and held.run_token != look.spec.run_token:
         return "runToken has a new value"
-    return None
+    if (rule := due_by_rule(look)) is not None:
+        return rule
+    begun = attempt(look)
+    goes_on = any_rule(look) and begun is not None and begun.step == Step.BUILDING and begun.failure is None
+    return "a rule asked for it, and it was begun" if goes_on else None
 
 
 def serving(look: Look) -> Tristate:

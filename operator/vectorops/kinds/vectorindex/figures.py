@@ -6,6 +6,7 @@ Shows what was observed in this pass and nothing else; the only thing carried fr
 from __future__ import annotations
 
 from vectorops.kinds.vectorindex import ongoing
+from vectorops.kinds.vectorindex.consent import plan_of
 from vectorops.kinds.vectorindex.facts import (
     FAILURES,
     Look,
@@ -18,6 +19,7 @@ from vectorops.kinds.vectorindex.facts import (
     serves_others,
 )
 from vectorops.kinds.vectorindex.observation import Index
+from vectorops.kinds.vectorindex.probing import recall_condition, recall_status
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import Blocker, BuildStatus, IndexStatus, VectorIndexStatus
 from vectorops.kinds.vectorindex.sizing import Spill
@@ -27,6 +29,7 @@ from vectorops.runtime.rounding import size_text, two_digits
 
 HISTORY = 10  # entries, as the CRD allows
 DEFINITION = 1024  # characters of the definition that are shown, as the CRD allows
+NAMED = 5  # indexes in one message
 SHORT = 64  # characters of a word, as the CRD allows
 
 
@@ -37,6 +40,8 @@ def figures(look: Look) -> VectorIndexStatus:
         index=_index(look, index) if index is not None else None,
         build=_build(look),
         progress=_progress(look),
+        recall=recall_status(look),
+        plan=plan_of(look) if not ongoing.runs(look) and look.subject.deleting_since is None else None,
         run_token=held.run_token if held is not None else None,
         history=_history(look),
     )
@@ -54,6 +59,8 @@ def conditions(look: Look) -> tuple[Condition, ...]:
         )
     if job is not None and job.running and job.spill is not None:
         made.append(_spilled(job.spill, job.memory))
+    if (recall := recall_condition(look)) is not None:
+        made.append(recall)
     return (*made, *_advisory(look))
 
 
@@ -184,11 +191,29 @@ def _spilled(spill: Spill, memory: int | None) -> Condition:
 
 
 def _advisory(look: Look) -> tuple[Condition, ...]:
+    """What a person should know, the most pressing first: its reason is the condition's."""
+    told = [*_carcasses(look), *((Why.VersionAdvisory, text) for text in look.observed.advisories), *_neighbours(look)]
+    if not told:
+        return ()
+    return (Condition("Advisory", "True", told[0][0], " ".join(text for _, text in told)),)
+
+
+def _carcasses(look: Look) -> list[tuple[Why, str]]:
     carcasses = look.observed.foreign_invalid
-    if carcasses:
-        names = ", ".join(f'"{name}"' for name in carcasses[:5])
-        text = f"Invalid indexes of this table slow every write, and are not ours to drop: {names}."
-        return (Condition("Advisory", "True", Why.ForeignInvalidIndex, " ".join((text, *look.observed.advisories))),)
-    if look.observed.advisories:
-        return (Condition("Advisory", "True", Why.VersionAdvisory, " ".join(look.observed.advisories)),)
-    return ()
+    if not carcasses:
+        return []
+    names = ", ".join(f'"{name}"' for name in carcasses[:NAMED])
+    return [(Why.ForeignInvalidIndex, f"Invalid indexes slow every write, and are not ours to drop: {names}.")]
+
+
+def _neighbours(look: Look) -> list[tuple[Why, str]]:
+    told: list[tuple[Why, str]] = []
+    for duplicate, reason, what in (
+        (True, Why.DuplicateIndex, "These indexes answer the very same searches"),
+        (False, Why.UnusedIndex, "No search has used these indexes of the table since statistics were reset"),
+    ):
+        found = [n for n in look.observed.neighbours if n.duplicate is duplicate][:NAMED]
+        names = ", ".join(f'"{n.name}" ({size_text(two_digits(n.size_bytes))})' for n in found)
+        if found:
+            told.append((reason, f"{what}: {names}."))
+    return told

@@ -37,6 +37,7 @@ class Table:
     owner: str
     role: str  # we
     creates: bool = True  # whether our role may create something in the schema
+    dead_rows: int = 0  # as the statistics collector counts
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,41 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Replica:
+    """A standby. `state` None: our role may not see it; lag None: nothing is behind."""
+
+    name: str
+    state: str | None
+    lag_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another valid vector index of the table, and why a person should look at it."""
+
+    name: str
+    size_bytes: int
+    duplicate: bool  # it answers the very same searches; else: no search has ever used it
+
+
+@dataclass(frozen=True)
+class ProbeSeen:
+    """The last measurement of the recall in this process. Percents: the recall down, its bounds outwards."""
+
+    running: bool
+    index_oid: int
+    ending: bool = False
+    ended: datetime | None = None
+    percent: int | None = None
+    lower_percent: int | None = None
+    upper_percent: int | None = None
+    sampled: int = 0
+    ef_search: int | None = None
+    error_reason: str | None = None
+    error_message: str = ""
+
+
+@dataclass(frozen=True)
 class Canary:
     """A search that had to use the index. `passed` is None when it could not be run."""
 
@@ -168,3 +204,7 @@ class Observation:
     build_canary: Canary | None = None  # of the valid index that waits for the swap
     foreign_invalid: tuple[str, ...] = ()  # invalid indexes of the table that nobody of us made
     advisories: tuple[str, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    replicas: tuple[Replica, ...] = ()
+    probe: ProbeSeen | None = None
+    extension_schema: str = "public"

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from vectorops.clients import catalogue as db
 from vectorops.errors import OperatorError, Reason
-from vectorops.kinds.vectorindex import build, steps
-from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version
+from vectorops.kinds.vectorindex import build, probe, steps
+from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version, twins
 from vectorops.kinds.vectorindex.naming import build_name, index_name
 from vectorops.kinds.vectorindex.observation import (
     Backend,
@@ -21,7 +21,9 @@ from vectorops.kinds.vectorindex.observation import (
     Column,
     Index,
     Job,
+    Neighbour,
     Observation,
+    Replica,
     Rival,
     Step,
     Table,
@@ -151,6 +153,10 @@ class _Look:
             job=self.job,
             foreign_invalid=self.carcasses(table),
             advisories=self.advisories(),
+            neighbours=self.neighbours(found),
+            replicas=tuple(Replica(r.application_name, r.state, r.lag_seconds) for r in self.catalogue.replicas),
+            probe=probe.seen(self.ctx, self.subject.uid),
+            extension_schema=self.catalogue.extension.schema if self.catalogue.extension is not None else "public",
         )
 
     async def target(self) -> tuple[Table | None, Column | None]:
@@ -159,8 +165,9 @@ class _Look:
         c = self.catalogue.column(spec.schema_name, spec.table, spec.column)
         if c is not None:
             table = Table(
-                c.table_oid, c.relkind, c.rows_estimate, c.role_owns, c.owner, self.catalogue.role.name, c.role_creates
-            )
+                c.table_oid, c.relkind, c.rows_estimate, c.role_owns, c.owner, self.catalogue.role.name, c.role_creates,
+                c.dead_rows,
+            )  # fmt: skip
             return table, Column(c.type, c.dimensions, c.column_names)
         wanted = (spec.schema_name, spec.table, spec.column)
         row = await self.store.database.fetchrow(steps.QUERIES["look_up_target"], *wanted)
@@ -244,6 +251,18 @@ class _Look:
             if table is not None and i.table_oid == table.oid and not (i.valid and i.ready and i.live)
             and i.oid not in building and i.name not in named and i.name != self.name
         )  # fmt: skip
+
+    def neighbours(self, found: db.Index | None) -> tuple[Neighbour, ...]:
+        """Other vector indexes of the table that answer the same searches, or none: never touched, only told."""
+        if found is None:
+            return ()
+        same = {oid for oid, _ in twins(self.catalogue, found)}
+        managed = {i.build_oid for i in self.catalogue.intents} | {i.old_oid for i in self.catalogue.intents}
+        others = [
+            i for i in self.catalogue.indexes
+            if i.table_oid == found.table_oid and i.oid != found.oid and i.valid and i.oid not in managed
+        ]  # fmt: skip
+        return tuple(Neighbour(i.name, i.size_bytes, i.oid in same) for i in others if i.oid in same or i.scans == 0)
 
     def advisories(self) -> tuple[str, ...]:
         """The most important thing to know about this version of pgvector."""

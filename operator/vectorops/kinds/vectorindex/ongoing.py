@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from vectorops.kinds.vectorindex.actions import CancelBuild, WriteComment
+from vectorops.kinds.vectorindex.consent import lagging
 from vectorops.kinds.vectorindex.facts import (
     SUPERSEDED,
     Look,
@@ -209,5 +210,6 @@ def _building(look: Look) -> str:
     sized = f" maintenance_work_mem {size_text(job.memory)}," if job is not None and job.memory else ""
     sized += f" {job.workers} parallel workers." if sized and job is not None else ""
     note = f" {job.note}." if job is not None and job.note else ""
+    note += f" {behind}; it goes on." if (behind := lagging(look)) is not None else ""
     phase = f" ({backend.phase})" if backend is not None and backend.phase else ""
     return f"CREATE INDEX CONCURRENTLY runs{phase}.{sized}{note}{adopted}"

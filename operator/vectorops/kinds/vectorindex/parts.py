@@ -76,6 +76,12 @@ class Build(ApiModel):
         le=31536000,
         description="A build that waits longer for other transactions is cancelled and cleaned up (LockWaitExceeded).",
     )
+    max_replica_lag_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=86400,
+        description="No build begins while a standby is further behind (WaitingForReplica); a running one goes on.",
+    )
     on_shutdown: OnShutdown = Field(
         default=OnShutdown.DETACH,
         description="When the operator stops: Detach lets the server build on and takes it up later; Abort cancels.",
@@ -85,7 +91,38 @@ class Build(ApiModel):
 class Rebuild(ApiModel):
     """What causes a rebuild, besides runToken."""
 
+    recall_below_percent: int | None = Field(
+        default=None, ge=1, le=99, description="Rebuild when the probe is sure that the recall is below this."
+    )
+    bytes_per_row_growth_percent: int | None = Field(
+        default=None,
+        ge=10,
+        le=10000,
+        description="Rebuild when the index has grown by so much a row since it was built.",
+    )
+    dead_tuple_percent: int | None = Field(
+        default=None,
+        ge=5,
+        le=95,
+        description="Rebuild when so many of the table's rows died since the index was built.",
+    )
+    after_extension_upgrade: bool = Field(
+        default=False, description="Rebuild when pgvector is another version than the one that built the index."
+    )
     on_parameter_change: bool = Field(
         default=True,
         description="Rebuild online when the index differs from method, hnsw or ivfflat (managementPolicy Manage).",
+    )
+
+
+class Probe(ApiModel):
+    """The recall, measured now and then. Off by default: it reads all vectors, on a standby if there is one."""
+
+    enabled: bool = Field(default=False, description="Measure the recall.")
+    k: int = Field(default=10, ge=1, le=100, description="Neighbours that a search asks for.")
+    sample_size: int = Field(default=256, ge=32, le=2048, description="Rows that are searched for, drawn at random.")
+    recall_target_percent: int = Field(default=95, ge=1, le=99, description="RecallMet says whether it is reached.")
+    period_seconds: int = Field(default=86400, ge=60, le=31536000, description="From one measurement to the next.")
+    max_bytes: Quantity = Field(
+        default="16Gi", description="Nothing is measured where the vectors of the table are more (ProbeTooLarge)."
     )

@@ -9,7 +9,7 @@ repeated after a crash. Refused: touching an index that our own intent does not 
 from __future__ import annotations
 
 from vectorops.errors import Reason
-from vectorops.kinds.vectorindex import deletion, halfdone, ongoing, target
+from vectorops.kinds.vectorindex import consent, deletion, halfdone, ongoing, target
 from vectorops.kinds.vectorindex.actions import (
     Claim,
     MarkFailed,
@@ -37,8 +37,10 @@ from vectorops.kinds.vectorindex.facts import (
 )
 from vectorops.kinds.vectorindex.halfdone import SHORT_PAUSE, STALLED_LOOK, goes_on
 from vectorops.kinds.vectorindex.naming import attempt_hash, definition, index_name, old_name
+from vectorops.kinds.vectorindex.probing import probe_is_due
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import ManagementPolicy
+from vectorops.kinds.vectorindex.rules import birth_text
 from vectorops.kinds.vectorindex.sql import drop_index_sql
 from vectorops.runtime.kind import Verdict
 
@@ -158,7 +160,7 @@ def build_is_verified(look: Look) -> Verdict | None:
     old = look.observed.index
     swap = Swap(
         index_name(look.spec), begun.build_name, built.oid, old_name(begun.build_name), old.oid if old else None,
-        begun.table_oid, begun.run_token,
+        begun.table_oid, begun.run_token, birth_text(look, built),
     )  # fmt: skip
     return goes_on(look, Why.Swapping, "The new index is verified and takes the name.", swap)
 
@@ -218,7 +220,8 @@ def index_is_ready(look: Look) -> Verdict:
     state, canary = serving(look), look.observed.canary
     if state == "True":
         text = f'"{index_name(look.spec)}" is valid, and a search was seen to use it.'
-        return Verdict(Why.IndexReady, text, ready="True", look_again=SETTLED_LOOK)
+        probe = probe_is_due(look)
+        return Verdict(Why.IndexReady, text, ready="True", action=probe, look_again=SETTLED_LOOK)
     message = canary.message if canary is not None else "No search has used the index yet."
     if state == "Unknown":
         return Verdict(Why.NotVerified, message, ready="Unknown", reconciling=True, look_again=SHORT_PAUSE)
@@ -247,6 +250,9 @@ CHECKS = (
     suspended,
     build_is_verified,
     attempt_failed,
+    consent.plan_is_approved,
+    consent.replicas_keep_up,
+    consent.probe_has_ended,
     build_is_due,
     parameters_differ,
     index_is_ready,

@@ -35,6 +35,15 @@ class Why(Reasons):
     Swapping = "Swapping", "Nothing: the verified index is about to take the name over in one short transaction."
     DroppingOld = "DroppingOld", "Nothing: the replaced index is dropped concurrently and the table analyzed."
     CleaningUp = "CleaningUp", "Nothing: the unfinished index of an attempt that is over is dropped."
+    WaitingForReplica = (
+        "WaitingForReplica",
+        "Look why the standby lags; the build, whose WAL is as large as its index, begins when it keeps up.",
+    )
+    WaitingForApproval = (
+        "WaitingForApproval",
+        "Look at status.plan, and approve it with the command of the message, or correct the spec.",
+    )
+    Probing = "Probing", "Nothing: the recall is being measured; what is due begins when that has ended."
     # somebody must look
     ParametersDiffer = (
         "ParametersDiffer",
@@ -106,6 +115,29 @@ class Why(Reasons):
     )
     SpilledToDisk = "SpilledToDisk", "Raise spec.build.maintenanceMemory: the graph outgrew it, so this build is slow."
     RebuildRunning = "RebuildRunning", "Nothing: the former index serves until the new one is verified."
+    RecallReached = "RecallReached", "Nothing: searches find as many of the true neighbours as wanted."
+    RecallBelowTarget = (
+        "RecallBelowTarget",
+        "Raise ef_search (SearchTuning finds the value), or rebuild with larger m and efConstruction.",
+    )
+    RecallUncertain = (
+        "RecallUncertain",
+        "Nothing, or raise probe.sampleSize: the sample is too small to say which side of the target the recall is on.",
+    )
+    NotMeasured = "NotMeasured", "Nothing: it is measured when the index has settled."
+    ProbeTooLarge = (
+        "ProbeTooLarge",
+        "Raise probe.maxBytes, and name a standby in the VectorStore: one pass reads all vectors of the table.",
+    )
+    ProbeFailed = "ProbeFailed", "Look at the message; it is measured again after ten minutes."
+    DuplicateIndex = (
+        "DuplicateIndex",
+        "Drop one of them: both are written with every row, and searches use one. Neither is dropped by itself.",
+    )
+    UnusedIndex = (
+        "UnusedIndex",
+        "Drop the indexes that the message names, if nothing but a rare job needs them: no search has used them.",
+    )
     VersionAdvisory = "VersionAdvisory", "Update pgvector as the message says."
     ForeignInvalidIndex = (
         "ForeignInvalidIndex",

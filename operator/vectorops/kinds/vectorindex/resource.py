@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorops.kinds.vectorindex.parts import Build, Hnsw, Ivfflat, Rebuild
+from vectorops.kinds.vectorindex.parts import Build, Hnsw, Ivfflat, Probe, Rebuild
 from vectorops.runtime.api import (
     ApiModel,
     CommonSpec,
@@ -25,6 +25,7 @@ from vectorops.runtime.api import (
     Token,
     immutable,
 )
+from vectorops.runtime.approval import Approval, PlanHash, PlanStatus
 from vectorops.runtime.kind import Column
 from vectorops.runtime.where import Conditions
 
@@ -144,6 +145,11 @@ class VectorIndexSpec(CommonSpec):
         description="How long a deletion may wait for an unreachable database before it lets go.",
     )
     rebuild: Rebuild = Field(default_factory=Rebuild, description="What causes a rebuild.")
+    probe: Probe = Field(default_factory=Probe, description="Whether and how the recall is measured.")
+    approval: Approval = Field(
+        default=Approval.AUTO, description="Manual: a build that is due waits until its plan is approved."
+    )
+    approved_plan: PlanHash | None = Field(default=None, description="status.plan.hash of the plan that may be done.")
     run_token: Token | None = Field(
         default=None,
         description="A new value rebuilds the index once, online. The value seen at the first adoption is only noted.",
@@ -188,9 +194,15 @@ class BuildStatus(ApiModel):
 
 
 class Recall(ApiModel):
-    """Measured recall. Written by the probe of a later release; until then always absent."""
+    """Measured recall of the index that bears the name."""
 
-    percent: int | None = Field(default=None, description="Share of the true neighbours found.")
+    percent: int = Field(description="Share of the true neighbours found, rounded down.")
+    lower_bound_percent: int | None = Field(default=None, description="At least this, with a confidence of 95 %.")
+    upper_bound_percent: int | None = Field(default=None, description="At most this, with a confidence of 95 %.")
+    sampled: int = Field(default=0, description="Searches.")
+    ef_search: int | None = Field(default=None, description="hnsw.ef_search of these searches.")
+    index_oid: int = Field(description="The index that was measured: another one is measured anew.")
+    at: datetime | None = Field(default=None, description="When.")
 
 
 class VectorIndexStatus(CommonStatus):
@@ -203,7 +215,8 @@ class VectorIndexStatus(CommonStatus):
         default=None, description="Present while something is built, swapped, dropped or failed."
     )
     progress: Progress | None = Field(default=None, description="Present while a build runs.")
-    recall: Recall | None = Field(default=None, description="Reserved for the recall probe.")
+    recall: Recall | None = Field(default=None, description="What the probe measured last.")
+    plan: PlanStatus | None = Field(default=None, description="What would be done; present while it is due.")
     run_token: Token | None = Field(default=None, description="The runToken last obeyed, or noted at adoption.")
     history: Annotated[list[HistoryEntry], Field(max_length=10)] = Field(
         default_factory=list, description="What was done, newest first, at most ten entries."
