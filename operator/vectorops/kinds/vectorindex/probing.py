@@ -22,10 +22,13 @@ def probe_is_due(look: Look) -> StartProbe | None:
     if not probe.enabled or look.spec.suspend or index is None or look.subject.released or too_large(look):
         return None
     last = o.probe
-    if last is not None and (last.running or (last.ended is not None and look.now - last.ended < TRY_AGAIN)):
+    if last is not None and last.running:
         return None
-    known = look.status.recall
-    at = known.at if known is not None and known.index_oid == index.oid else None
+    failed = last is not None and last.error_reason is not None
+    if failed and last is not None and last.ended is not None and look.now - last.ended < TRY_AGAIN:
+        return None
+    known = recall_status(look)
+    at = known.at if known is not None else None
     if at is not None and look.now - at < timedelta(seconds=probe.period_seconds):
         return None
     return StartProbe(index.oid)
