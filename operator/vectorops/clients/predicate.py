@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vectorops.clients.sql import quote_ident
+from vectorops.errors import Reason, Stalled
 
 OPERATORS = {
     "Equal": "=", "NotEqual": "<>", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">=",
@@ -45,7 +46,9 @@ def predicate_sql(conditions: Sequence[Compared]) -> str:
 
 
 def literal(text: str) -> str:
-    """A string literal that means exactly `text`, as the server's quote_literal writes it."""
+    """A string literal that means exactly `text`, as quote_literal writes it. Raises Stalled(InvalidSpec)."""
+    if "\x00" in text or text != text.encode(errors="ignore").decode():  # lone surrogates
+        raise Stalled(Reason.InvalidSpec, "A value holds a character that Postgres cannot hold; correct it.")
     doubled = text.replace("'", "''")
     return "E'" + doubled.replace("\\", "\\\\") + "'" if "\\" in text else f"'{doubled}'"
 

@@ -92,9 +92,13 @@ def serves_others(look: Look, index: Index) -> str | None:
         return "an index of another column or of an expression"
     if index.operator_class != operator_class(spec) or index.cast != cast_needed(look):
         return f"an index with operator class {index.operator_class}{' over a cast' if index.cast else ''}"
+    column = look.observed.column
+    if index.cast and column is not None and index.expression_dimensions != column.dimensions:
+        return f"an index over {index.expression_dimensions} of the column's {column.dimensions} dimensions"
     if claimed(look, index):
         return None  # built or adopted by us: the server may only write the predicate in another way
-    if not same_predicate(predicate(spec), index.predicate):
+    where = look.observed.where
+    if not (where.same if where is not None else same_predicate(predicate(spec), index.predicate)):
         return f"a partial index of rows WHERE {index.predicate}" if index.predicate else "an index of all rows"
     return None
 

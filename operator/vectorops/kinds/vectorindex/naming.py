@@ -63,12 +63,17 @@ def too_long(spec: VectorIndexSpec) -> tuple[str, ...]:
     return tuple(field for field, value in given.items() if len(value.encode()) > NAME_BYTES)
 
 
+def compared(spec: VectorIndexSpec) -> list[Compared]:
+    """The conditions of `where`."""
+    return [
+        Compared(one.column, str(one.operator), tuple(one.values or ([one.value] if one.value is not None else [])))
+        for one in spec.where or ()
+    ]
+
+
 def predicate(spec: VectorIndexSpec) -> str:
     """SQL of `where`; empty without."""
-    return predicate_sql([
-        Compared(one.column, one.operator, tuple(one.values or ()) if one.value is None else (one.value,))
-        for one in spec.where or ()
-    ])  # fmt: skip
+    return predicate_sql(compared(spec))
 
 
 def operator_class(spec: VectorIndexSpec) -> str:

@@ -67,6 +67,15 @@ class Index:
     size_bytes: int
     scans: int
     comment: str | None = None
+    expression_dimensions: int | None = None  # n of the expression: binary_quantize(...)::bit(n) can cut
+
+
+@dataclass(frozen=True)
+class WhereSeen:
+    """What the server says of spec.where."""
+
+    same: bool  # the index that bears the name has this very predicate
+    flaw: str = ""  # a condition that cannot be used, and why
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,7 @@ class Observation:
     table: Table | None
     column: Column | None
     index: Index | None = None  # bears the wanted name, on whichever table
+    where: WhereSeen | None = None  # None: there is no spec.where, or the index is ours and was looked at
     taken_by: str | None = None  # what else bears that name, in words
     built_by_others: bool = False  # a build of that name runs, and it is none of ours
     intents: tuple[Intent, ...] = ()  # of this object

@@ -28,6 +28,7 @@ from vectorops.kinds.vectorindex.observation import (
     Step,
     Table,
 )
+from vectorops.kinds.vectorindex.predicate import Predicates
 from vectorops.kinds.vectorindex.reading import index_of, intent_of, job_of, notes_of
 from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec, VectorIndexStatus
 from vectorops.runtime.context import Context
@@ -51,6 +52,7 @@ class Observer:
 
     def __init__(self) -> None:
         self._canaries = Canaries()
+        self._predicates = Predicates()
 
     async def observe(
         self, ctx: Context, subject: Subject, spec: VectorIndexSpec, status: VectorIndexStatus
@@ -63,8 +65,17 @@ class Observer:
         read = ctx.stores.catalogue if subject.deleting_since is not None else ctx.stores.ready
         catalogue = await read(store, age)
         look = _Look(ctx, store, catalogue, subject, spec, job)
-        observed = await look.observation()
+        observed = await self._compared(look, await look.observation())
         return await self._proved(look, observed)
+
+    async def _compared(self, look: _Look, o: Observation) -> Observation:
+        """The observation with what the server says of spec.where, until the index is ours."""
+        ours = o.index is not None and any(i.build_oid == o.index.oid for i in o.intents)
+        if not look.spec.where or o.table is None or look.subject.deleting_since is not None or ours:
+            return o
+        index = (o.index.oid, o.index.predicate) if o.index is not None else None
+        asked = await self._predicates.ask(look.store.database, look.spec, o.table.oid, index, look.subject.uid)
+        return replace(o, where=asked)
 
     async def _proved(self, look: _Look, o: Observation) -> Observation:
         """The observation with the canaries of the index and of a build that waits for the swap."""

@@ -23,6 +23,15 @@ LEFT JOIN pg_index i ON i.indexrelid = c.oid
 LEFT JOIN pg_class t ON t.oid = i.indrelid
 WHERE n.nspname = $1 AND c.relname = $2
 
+-- name: look_up_columns
+-- The columns that spec.where may name, with the category of their types; before an index with conditions is ours.
+SELECT a.attname::text AS name, t.typcategory::text AS category
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE n.nspname = $1 AND c.relname = $2
+
 -- name: find_blocker
 -- Whom a backend of ours waits for, and for how long; asked only while it waits for a lock.
 SELECT blocking.pid, extract(epoch FROM clock_timestamp() - b.xact_start)::int AS age_seconds, b.application_name,

@@ -12,6 +12,7 @@ from vectorops.runtime.context import Context
 def index_of(found: db.Index) -> Index:
     """An index as plans see it."""
     cast = found.column is None
+    over = sql.expression_column(found.key) if cast else None
     return Index(
         oid=found.oid,
         name=found.name,
@@ -19,7 +20,7 @@ def index_of(found: db.Index) -> Index:
         valid=found.valid and found.ready and found.live,
         method=found.method,
         operator_class=found.opclass,
-        column=sql.expression_column(found.key) if cast else found.column,
+        column=over[0] if over is not None else found.column,
         cast=cast,
         predicate=found.predicate,
         options={name: int(value) for name, value in found.options.items() if value.isdigit()},
@@ -27,6 +28,7 @@ def index_of(found: db.Index) -> Index:
         size_bytes=found.size_bytes,
         scans=found.scans,
         comment=found.comment,
+        expression_dimensions=over[1] if over is not None else None,
     )
 
 

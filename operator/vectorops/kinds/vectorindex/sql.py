@@ -20,8 +20,8 @@ NORM = {
     "halfvec": "l2_norm",
 }  # vector_norm exists since pgvector 0.1, halfvec came with l2_norm
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s"():.]+)'  # as the server writes identifiers
-_CAST = re.compile(rf"^\(*({_NAME})\)?::(?:{_NAME}\.)?halfvec\(\d+\)\)*$")  # with or without its many parentheses
-_BITS = re.compile(rf"^\(*(?:{_NAME}\.)?binary_quantize\(({_NAME})\)\)?::bit\(\d+\)\)*$")
+_CAST = re.compile(rf"^\(*({_NAME})\)?::(?:{_NAME}\.)?halfvec\((\d+)\)\)*$")  # with or without its many parentheses
+_BITS = re.compile(rf"^\(*(?:{_NAME}\.)?binary_quantize\(({_NAME})\)\)?::bit\((\d+)\)\)*$")
 
 
 def key_sql(spec: VectorIndexSpec, extension_schema: str, column_type: str, dimensions: int, value: str) -> str:
@@ -90,11 +90,11 @@ def search_sql(spec: VectorIndexSpec, extension_schema: str, column_type: str, d
     return f"SELECT 1 FROM ONLY {table}{where} ORDER BY {key} {operator} {vector} LIMIT {rows}"  # noqa: S608 - quoted names
 
 
-def expression_column(key: str) -> str | None:
-    """The column behind an index key `(column)::schema.halfvec(n)` or `schema.binary_quantize(column)::bit(n)`, as
+def expression_column(key: str) -> tuple[str, int] | None:
+    """Column and n of an index key `(column)::schema.halfvec(n)` or `schema.binary_quantize(column)::bit(n)`, as
     pg_get_indexdef writes them; None for others."""
     found = _CAST.match(key) or _BITS.match(key)
     if found is None:
         return None
     name = found[1]
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+    return (name[1:-1].replace('""', '"') if name.startswith('"') else name), int(found[2])

@@ -73,7 +73,9 @@ def column_is_a_vector(look: Look) -> Verdict | None:
 
 
 def conditions_name_columns(look: Look) -> Verdict | None:
-    """The columns of `where` exist. Whether a value is one of the column's type, only the server knows."""
+    """The columns of `where` exist, and the server can compare them with its values."""
+    if look.observed.where is not None and look.observed.where.flaw:
+        return stalled(look, Why.WhereInvalid, f"spec.where, {look.observed.where.flaw} {Why.WhereInvalid.next_step}")
     column = look.observed.column
     known = column.others if column is not None else ()
     lost = [one.column for one in look.spec.where or () if known and one.column not in known]
