@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,12 @@ soak: parts ## the long test: ten minutes in which an unchanged world must write
 
 bench-latency: parts ## measure spec edit to status on a real API server
 	@$(PY) bench/latency.py
+
+bench-index: parts ## measure a rebuild beside the runbook's and an expert's, ROWS=30000 ROUNDS=3; minutes
+	@$(PY) bench/index.py
+
+bench-tuning: parts ## measure a tuning beside the runbook's sweep, ROWS=30000; minutes
+	@$(PY) bench/tuning.py
 
 bench-warmup: parts ## measure how good a warmed cache is beside the best possible one
 	@$(PY) bench/warmup.py

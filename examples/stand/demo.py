@@ -137,47 +137,59 @@ async def _nearest(dsn: str, vector: str) -> list[str]:
 
 
 def second_index(story: Story) -> None:
-    """An index on 30,000 vectors, whose PROGRESS and ETA are seen to move."""
+    """An index on 30,000 vectors."""
     count = asyncio.run(fill_noisy_copy(story.world.shop.operator_dsn, NOISY))
     story.say(f"product_vectors holds {count} vectors: the real ones, with noise")
     began = time.monotonic()
     story.apply("demo/product-vectors.yaml")
+    story.watch("the second index", lambda: story.status("vidx/product-vectors", "Ready") == "True", 600, "vidx")
+    story.note("index on 30,000 vectors", f"{time.monotonic() - began:.0f} s")
+
+
+def rebuild(story: Story) -> None:
+    """A changed parameter rebuilds the index of 30,000 vectors while searches go on; PROGRESS and ETA move."""
+    vector = vector_literal(asyncio.run(embed_query(story.world.embeddings.base_url, QUESTION)))
+    with Searcher(story.world.shop.operator_dsn, vector, table="product_vectors") as searcher:
+        patch = '{"spec":{"hnsw":{"m":32,"efConstruction":200}}}'
+        story.say(f"kubectl patch vidx/product-vectors --type=merge -p '{patch}'")
+        began = time.monotonic()
+        story.world.kubectl("patch", "vidx/product-vectors", "--type=merge", "-p", patch)
+        seen = _moving(story, lambda: _has_m(story, 32), "the rebuild")
+    searcher.check()
+    took = time.monotonic() - began
+    story.note("rebuild m 24 -> 32", f"{took:.0f} s, {searcher.searches} searches meanwhile, {searcher.errors} errors")
+    story.note("PROGRESS and ETA seen", "  ".join(f"{p} {e}".strip() for p, e in seen[-6:]))
+    story.note("searches without a valid index", str(searcher.unindexed))
+
+
+def _has_m(story: Story, m: int) -> bool:
+    definition = story.field("vidx/product-vectors", ".status.index.definition")
+    return f"m='{m}'" in definition and story.status("vidx/product-vectors", "Rebuilding") != "True"
+
+
+def _moving(story: Story, done: Callable[[], bool], what: str) -> list[tuple[str, str]]:
+    """Watch until `done`; PROGRESS and ETA must each be seen with two values at least."""
     seen: list[tuple[str, str]] = []
 
-    def built() -> bool:
+    def looked() -> bool:
         progress = story.field("vidx/product-vectors", ".status.progress.summary")
         eta = story.field("vidx/product-vectors", ".status.progress.eta")
         if progress and (progress, eta) not in seen:
             seen.append((progress, eta))
-        return story.status("vidx/product-vectors", "Ready") == "True"
+        return done()
 
-    story.watch("the second index", built, 600, "vidx")
-    if len({progress for progress, _ in seen}) < 2:
-        raise Disappointed(f"PROGRESS was not seen to move: {seen}")
-    if len({eta for _, eta in seen if eta}) < 2:
-        raise Disappointed(f"ETA was not seen to move: {seen}")
-    story.note("index on 30,000 vectors", f"{time.monotonic() - began:.0f} s")
-    story.note("PROGRESS and ETA seen", "  ".join(f"{p} {e}".strip() for p, e in seen[-6:]))
+    story.watch(what, looked, 600, "vidx")
+    if len({progress for progress, _ in seen}) < 2 or len({eta for _, eta in seen if eta}) < 2:
+        raise Disappointed(f"PROGRESS and ETA were not seen to move: {seen}")
+    return seen
 
 
-def rebuild(story: Story) -> None:
-    """A changed parameter rebuilds the index while searches go on."""
-    vector = vector_literal(asyncio.run(embed_query(story.world.embeddings.base_url, QUESTION)))
-    with Searcher(story.world.shop.api_dsn, vector) as searcher:
-        before = story.field("vidx/products", ".status.index.definition")
-        patch = '{"spec":{"hnsw":{"m":32,"efConstruction":128}}}'
-        story.say(f"kubectl patch vidx/products --type=merge -p '{patch}'")
-        story.world.kubectl("patch", "vidx/products", "--type=merge", "-p", patch)
-
-        def rebuilt() -> bool:
-            definition = story.field("vidx/products", ".status.index.definition")
-            settled = story.status("vidx/products", "Rebuilding") != "True"
-            return definition != before and "32" in definition and settled
-
-        story.watch("the rebuild", rebuilt, 300, "vidx")
-    searcher.check()
-    story.note("rebuild m 24 -> 32", f"{searcher.searches} searches meanwhile, {searcher.errors} errors")
-    story.note("searches without a valid index", str(searcher.unindexed))
+def tune(story: Story) -> None:
+    """The cheapest ef_search that finds what it should, measured."""
+    story.apply("searchtuning.yaml")
+    story.watch("the tuning", lambda: story.status("vtune/products", "Complete") == "True", 120, "vtune")
+    chosen = [story.field("vtune/products", f".status.chosen.{what}") for what in ("efSearch", "lowerBoundPercent")]
+    story.note("ef_search chosen", f"{chosen[0]}: finds surely {chosen[1]} % of the true neighbours")
 
 
 def warm(story: Story) -> None:
@@ -237,7 +249,7 @@ def main() -> int:
             try:
                 queries = asyncio.run(recent_queries(world.shop.admin_dsn))
                 with Traffic(world.addresses, f"{NAMESPACE}/api:3000", world.api_token, queries) as traffic:
-                    for chapter in (backfill, search, second_index, rebuild, warm, roll, health):
+                    for chapter in (backfill, search, second_index, rebuild, tune, warm, roll, health):
                         chapter(story)
                 seen = f"{traffic.searches}, {traffic.errors} errors, {traffic.cached} from the cache"
                 story.note("searches over HTTP, all the while", seen)
