@@ -172,3 +172,21 @@ async def test_a_settled_partial_index_costs_no_statement(db: Db, process: Proce
 
     monkeypatch.setattr(Database, "_connect", connecting)
     assert (await index.look()).ready == "True"
+
+
+async def test_an_index_of_all_rows_is_no_duplicate_of_a_partial_one(db: Db, process: Process) -> None:
+    await db.run("CREATE INDEX whole ON products USING hnsw (embedding vector_cosine_ops)")
+    index = Driven.create(process, indexName=NAME, where=[where("category", "Equal", "knives")])
+    await index.ready()
+    await index.look()
+    advisory = index.condition("Advisory")
+    assert advisory is None or advisory.reason != "DuplicateIndex"
+    await db.run("CREATE INDEX twin ON products USING hnsw (embedding vector_cosine_ops) WHERE category = 'knives'")
+
+    def told() -> bool:
+        found = index.condition("Advisory")
+        return found is not None and found.reason == "DuplicateIndex" and '"twin"' in found.message
+
+    await index.when(told, "the duplicate is told")
+    message = (index.condition("Advisory") or pytest.fail("gone")).message
+    assert '"whole"' not in message.split("very same searches: ")[1].split(").")[0]

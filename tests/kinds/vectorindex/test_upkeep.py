@@ -29,7 +29,7 @@ from tests.kinds.vectorindex.given import (
 )
 
 from vectorops.kinds.vectorindex import KIND, actions
-from vectorops.kinds.vectorindex.observation import Neighbour, ProbeSeen, Replica, Table
+from vectorops.kinds.vectorindex.observation import Neighbour, ProbeSeen, Replica, Step, Table
 from vectorops.kinds.vectorindex.resource import Recall, VectorIndexStatus
 from vectorops.kinds.vectorindex.rules import birth_of
 
@@ -153,6 +153,20 @@ def test_what_was_begun_with_approval_goes_on_and_a_first_build_waits_too() -> N
     begun = world(intents=(*world().intents, attempt(wanted)))
     assert action_of(decided(begun, wanted)) == "StartBuild"
     assert decided(empty(), spec(approval="Manual")).reason == "WaitingForApproval"
+
+
+@pytest.mark.parametrize("changed", [{}, {"runToken": "b"}, {"build": {"maintenanceMemory": "2Gi"}}])
+def test_an_attempt_that_failed_is_no_approval_of_the_next(changed: dict[str, Any]) -> None:
+    before = spec(**OTHER_M)
+    long_ago = NOW - timedelta(days=1)
+    failed = attempt(before, step=Step.DROPPING, failure="BuildFailed", updated_at=long_ago)
+    wanted = spec(**OTHER_M, approval="Manual", **changed)
+    observed = world(intents=(*world().intents, failed))
+    assert decided(observed, wanted).reason == "WaitingForApproval"
+    plan = KIND.figures(look(observed, wanted)).plan
+    assert plan is not None
+    annotated = subject(annotations={"vectorops.dev/approve": plan.hash})
+    assert action_of(decided(observed, wanted, of=annotated)) == "StartBuild"
 
 
 # -- standbys ------------------------------------------------------------------------------------------------------

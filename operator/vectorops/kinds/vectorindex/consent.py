@@ -46,8 +46,12 @@ def plan_of(look: Look) -> PlanStatus | None:
 
 
 def plan_is_approved(look: Look) -> Verdict | None:
-    """approval Manual: nothing is begun before a person has approved this very plan; what was begun goes on."""
-    if look.spec.approval is not Approval.MANUAL or attempt(look) is not None:
+    """approval Manual: nothing is begun before a person has approved this very plan; what was begun goes on.
+
+    The memory of an attempt that failed is no approval: it may be of another runToken, or of a time without approvals.
+    """
+    begun = attempt(look)
+    if look.spec.approval is not Approval.MANUAL or (begun is not None and begun.failure is None):
         return None
     plan = plan_of(look)
     if plan is None or approved(look.subject, look.spec.approved_plan, plan.hash):

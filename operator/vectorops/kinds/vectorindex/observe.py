@@ -267,7 +267,9 @@ class _Look:
         """Other vector indexes of the table that answer the same searches, or none: never touched, only told."""
         if found is None:
             return ()
-        same = {oid for oid, _ in twins(self.catalogue, found)}
+        rows = {i.oid: i.predicate for i in self.catalogue.indexes}
+        # an index of all rows answers what a partial one does, but not the other way round: neither can be spared
+        same = {oid for oid, _ in twins(self.catalogue, found) if rows[oid] == found.predicate}
         managed = {i.build_oid for i in self.catalogue.intents} | {i.old_oid for i in self.catalogue.intents}
         others = [
             i for i in self.catalogue.indexes
