@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.kinds.vectorindex.test_build import NAME, Db
 from tests.kinds.vectorindex.world import Driven, Process
+
+if TYPE_CHECKING:
+    from stand.postgres import Postgres
 
 pytestmark = pytest.mark.real
 
@@ -190,3 +194,13 @@ async def test_an_index_of_all_rows_is_no_duplicate_of_a_partial_one(db: Db, pro
     await index.when(told, "the duplicate is told")
     message = (index.condition("Advisory") or pytest.fail("gone")).message
     assert '"whole"' not in message.split("very same searches: ")[1].split(").")[0]
+
+
+async def test_a_role_that_may_not_even_read_is_told_the_grant(db: Db, postgres: Postgres) -> None:
+    role = f"r{uuid.uuid4().hex[:8]}"
+    await db.run(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'", f"CREATE SCHEMA vectorops AUTHORIZATION {role}")
+    process = Process(postgres.dsn(db.url.rsplit("/", 1)[1], role, "pw"))
+    wanted = [where("category", "Equal", "knives")]
+    verdict = await Driven.create(process, indexName=NAME, where=wanted).until("OwnerRightMissing")
+    assert verdict.message.endswith(f'Run: GRANT "postgres" TO "{role}".')
+    await process.stop()

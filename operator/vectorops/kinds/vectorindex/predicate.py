@@ -30,6 +30,7 @@ SETTINGS = {  # one shape of plan for every predicate: a sequential scan with al
     "max_parallel_workers_per_gather": "0",
 }
 REFUSED = re.compile(r"^(22...|42883|42804|42846|0A000|54...)$")  # values, operators and types that do not fit
+UNREADABLE = "42501"  # insufficient_privilege
 MOVING = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)  # another day tomorrow
 Key = tuple[int, str, int, str]  # table, our predicate, index, its predicate
 
@@ -42,9 +43,10 @@ class Predicates:
 
     async def ask(
         self, database: Database, spec: VectorIndexSpec, table_oid: int, index: tuple[int, str | None] | None, uid: str
-    ) -> WhereSeen:
+    ) -> WhereSeen | None:
         """What the server says of spec.where, beside the index (oid, predicate) that bears the name.
 
+        None where our role may not read the table: then the plan tells the rights that are missing.
         Raises what the database raises, but for conditions that do not fit the table: those are the answer.
         """
         known = self._known.setdefault(database, {})
@@ -52,9 +54,14 @@ class Predicates:
         key = (table_oid, predicate(spec), oid, theirs or "")
         if (answer := known.get(key)) is not None:
             return answer
-        async with database.session(f"vectorops:where:{uid}") as connection:
-            with speaking("reading spec.where"):
-                answer = await _ask(connection, spec, theirs)
+        try:
+            async with database.session(f"vectorops:where:{uid}") as connection:
+                with speaking("reading spec.where"):
+                    answer = await _ask(connection, spec, theirs)
+        except OperatorError as error:
+            if sqlstate_of(error) != UNREADABLE:
+                raise
+            return None
         if not answer.flaw and (answer.same or not oid):
             known[key] = answer
         return answer
