@@ -3,7 +3,7 @@
 All three rebuild the same index on the same server, in turn, in every round; ratios are of one round. What searches
 notice is measured in a round of its own: four clients at half of what the server can do.
 
-    make bench-index [ROWS=30000] [ROUNDS=3]
+    make bench-index [ROWS=30000] [ROUNDS=3] [SEARCHES=0]
 
 (a) the runbook: DROP INDEX, then CREATE INDEX CONCURRENTLY, on the server's default settings.
 (b) an expert: memory and workers sized by hand for this table, built beside, swapped by rename, dropped, analyzed.
@@ -31,6 +31,7 @@ from stand.world import install
 
 ROWS = int(os.environ.get("ROWS", "30000"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+SEARCHES = os.environ.get("SEARCHES", "1") != "0"
 DIMENSIONS, M, EF = 1536, 24, 100
 NAME = "idx_item_embedding_hnsw"
 CLIENTS = 4
@@ -240,7 +241,8 @@ def main() -> None:
             bench = Bench(scene, dsn)
             asyncio.run(bench.settled(None))
             asyncio.run(rebuilds(bench))
-            asyncio.run(searches(bench))
+            if SEARCHES:
+                asyncio.run(searches(bench))
         finally:
             scene.stop()
 

@@ -36,6 +36,7 @@ from vectorops.kinds.vectorindex.rules import birth_of
 OTHER_M = {"hnsw": {"m": 16, "efConstruction": 64}}
 TABLE = Table(1, "r", 100_000, True, "shop", "vectorops")
 BORN = '{"built": "2026-04-01T00:00:00Z", "bytesPerRow": 8000, "deadRows": 1000, "pgvector": "0.8.4"}'
+LATELY = '{"built": "2026-04-20T00:00:00Z", "bytesPerRow": 8000, "pgvector": "0.8.6", "cause": "recall"}'
 TODAY = '{"built": "2026-05-01T06:00:00Z", "bytesPerRow": 1, "deadRows": 0, "pgvector": "0.8.4"}'
 EVERY_RULE = {
     "recallBelowPercent": 90, "bytesPerRowGrowthPercent": 50, "deadTuplePercent": 20, "afterExtensionUpgrade": True,
@@ -83,7 +84,8 @@ def test_a_rule_builds_anew_what_has_changed_enough(rule: str, value: Any, chang
         (recalled(90), index(), False),
         (recalled(89, oid=7), index(), False),  # of an index that is no more
         (READY, index(), False),
-        (recalled(89), born(BORN.replace("}", ', "cause": "recall"}')), False),  # a rebuild did not help
+        (recalled(89), born(LATELY), False),  # a rebuild did not help
+        (recalled(89), born(LATELY.replace("04-20", "03-20")), True),  # long ago
     ],
 )
 def test_a_recall_that_is_surely_too_low_builds_anew_once(status: VectorIndexStatus, found: Any, due: bool) -> None:

@@ -18,6 +18,9 @@ from vectorops.kinds.vectorindex.view import Look
 LEAST_AGE = timedelta(days=1)
 """Of an index that a rule builds anew."""
 
+RECALL_AGAIN = timedelta(days=30)
+"""After a rebuild for the recall that did not help: by then rows have come and gone, and it may help."""
+
 ENOUGH_ROWS = 10_000
 """Below, figures a row are dominated by a few pages, and a build takes seconds: not worth a rule."""
 
@@ -87,7 +90,7 @@ def did_not_help(look: Look) -> bool:
     """Whether the index was built because of its recall, and the recall is no better."""
     index = look.observed.index
     birth = birth_of(index) if index is not None else None
-    return birth is not None and birth.cause == "recall"
+    return birth is not None and birth.cause == "recall" and look.now - birth.built < RECALL_AGAIN
 
 
 def _found(look: Look) -> tuple[str, str] | None:
