@@ -616,6 +616,8 @@ def test_a_spilled_build_says_so_and_widens_its_eta() -> None:
     spilled = running(spill=Spill(25_000, NOW - timedelta(seconds=50)), memory=64 * 1024 * 1024)
     observed = empty(job=spilled, backend=backend())
     assert conditions(observed)["BuildSpilled"] == ("True", "SpilledToDisk")
+    (told,) = [c.message for c in KIND.conditions(look(observed)) if c.type == "BuildSpilled"]
+    assert told.endswith("set build.maintenanceMemory to 282Mi.")  # 64 MB for a quarter of the rows
     progress = KIND.figures(look(observed)).progress
     assert progress is not None and progress.eta is not None and "-" in progress.eta
 

@@ -22,13 +22,14 @@ from vectorops.kinds.vectorindex.observation import Index
 from vectorops.kinds.vectorindex.probing import recall_condition, recall_status
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import Blocker, BuildStatus, IndexStatus, VectorIndexStatus
-from vectorops.kinds.vectorindex.sizing import Spill
+from vectorops.kinds.vectorindex.sizing import MIB, Spill
 from vectorops.runtime.api import HistoryEntry, Progress
 from vectorops.runtime.kind import Condition
 from vectorops.runtime.rounding import size_text, two_digits
 
 HISTORY = 10  # entries, as the CRD allows
 DEFINITION = 1024  # characters of the definition that are shown, as the CRD allows
+SPARE = 110  # percent of the memory that the first rows took: rows arrive while it builds
 NAMED = 5  # indexes in one message
 SHORT = 64  # characters of a word, as the CRD allows
 
@@ -58,7 +59,7 @@ def conditions(look: Look) -> tuple[Condition, ...]:
             )
         )
     if job is not None and job.running and job.spill is not None:
-        made.append(_spilled(job.spill, job.memory))
+        made.append(_spilled(look, job.spill, job.memory))
     if (recall := recall_condition(look)) is not None:
         made.append(recall)
     return (*made, *_advisory(look))
@@ -184,9 +185,14 @@ def _rebuilding(look: Look) -> bool:
     return (ongoing.runs(look) and ongoing.creating(look)) or any(i.failure is None for i in builds(look))
 
 
-def _spilled(spill: Spill, memory: int | None) -> Condition:
+def _spilled(look: Look, spill: Spill, memory: int | None) -> Condition:
+    """With the memory that would do: what the rows before the spill took, for all rows."""
     had = f" of {size_text(memory)}" if memory else ""
     text = f"The graph outgrew maintenance_work_mem{had} after {spill.tuples} rows; the rest is many times slower."
+    rows = look.observed.table.rows if look.observed.table is not None else 0
+    if memory and spill.tuples and rows > spill.tuples:
+        enough = -(-memory * rows * SPARE // spill.tuples // MIB // 100)
+        text += f" Next time set build.maintenanceMemory to {enough}Mi."
     return Condition("BuildSpilled", "True", Why.SpilledToDisk, text)
 
 
