@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,3 +187,38 @@ def test_sigterm_ends_it_with_exit_code_zero(start: Start) -> None:
     api = start()
     api.process.stop()
     assert api.process.exit_code == 0
+
+
+async def test_a_connection_that_the_provider_closed_while_idle_costs_no_search() -> None:
+    from pydantic import SecretStr
+
+    from stand.service.embedding import Embeddings
+    from stand.service.metrics import Metrics
+    from stand.service.settings import Settings
+
+    answer = b'{"data": [{"index": 0, "embedding": [1.0]}]}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"]")  # the first request; the second one of this connection is not answered
+        writer.write(head + answer)
+        await writer.drain()
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    settings = Settings.model_construct(
+        embeddings_base_url=base, embeddings_api_key=SecretStr("k"), embeddings_query_model="m", embeddings_model="m"
+    )
+    embeddings = Embeddings(settings, Metrics())
+    try:
+        assert await embeddings.query("a") == [1.0]
+        assert await embeddings.query("b") == [1.0]
+        assert connections == 2
+    finally:
+        await embeddings.close()
+        server.close()

@@ -42,11 +42,16 @@ class Embeddings:
         """One vector a row's text, in order."""
         return await self._embed(texts, self._settings.embeddings_model)
 
+    async def _post(self, body: dict[str, object]) -> httpx2.Response:
+        """Once more where the connection was lost: a server may close an idle one in the moment it is used again."""
+        try:
+            return await self._http.post("embeddings", json=body)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            return await self._http.post("embeddings", json=body)
+
     async def _embed(self, texts: Sequence[str], model: str) -> list[list[float]]:
         try:
-            answer = await self._http.post(
-                "embeddings", json={"model": model, "input": list(texts), "encoding_format": "float"}
-            )
+            answer = await self._post({"model": model, "input": list(texts), "encoding_format": "float"})
             answer.raise_for_status()
             body = answer.json()
             vectors = [one["embedding"] for one in sorted(body["data"], key=lambda one: one["index"])]
