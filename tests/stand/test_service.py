@@ -203,7 +203,7 @@ async def test_a_connection_that_the_provider_closed_while_idle_costs_no_search(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        await reader.readuntil(b"]")  # the first request; the second one of this connection is not answered
+        await reader.readuntil(b"}")  # the first request; the second one of this connection is not answered
         writer.write(head + answer)
         await writer.drain()
         await reader.read(1)
