@@ -288,10 +288,12 @@ async def test_candidates_are_built_aside_measured_and_dropped(world: World) -> 
         {"hnsw": {"m": 16, "efConstruction": 64}},
         {"hnsw": {"m": 16, "efConstruction": 64}, "storage": "HalfVec"},
         {"hnsw": {"m": 16, "efConstruction": 64}, "storage": "Bit"},
+        {"hnsw": {"m": 16, "efConstruction": 64}, "storage": "Bit"},
     ]
     tuning = world.tuning(range=BROAD, recallTargetPercent=90, compare=candidates)
     verdict = await tuning.to_end()
     assert verdict.complete
+    assert tuning.status.comparison[-1].name == "Bit m=16 efConstruction=64 #2"
     rows = {row.name.split(" ")[0]: row for row in tuning.status.comparison}
     assert list(rows) == ["Current", "Vector", "HalfVec", "Bit"]
     assert (rows["HalfVec"].size_bytes or 0) < (rows["Vector"].size_bytes or 0)

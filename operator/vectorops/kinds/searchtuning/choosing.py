@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 GRID = (10, 14, 20, 28, 40, 56, 80, 113, 160, 226, 320, 453, 640, 905, 1000)
 """Steps of sqrt 2: less is not told apart by a few hundred queries."""
 
+MOST_VALUES = 60
+"""Of a sweep: with the value of today beside them, as many as a status shows."""
+
 FIRST_QUERIES = 64
 """Enough to tell a recall of 0.8 or of 0.99 from 0.95; the sample doubles while the answer is not clear."""
 
@@ -23,8 +26,8 @@ def grid(least: int, most: int) -> tuple[int, ...]:
 
 
 def sweep(least: int, most: int, step: int) -> tuple[int, ...]:
-    """The runbook's values: least, least + step, ..., at most 64 of them, and the last not above `most`."""
-    step = max(step, -(-(most - least) // 63))
+    """The runbook's values: least, least + step, ..., at most 60 of them, and the last not above `most`."""
+    step = max(step, -(-(most - least) // (MOST_VALUES - 1)))
     return tuple(range(least, most + 1, step))
 
 

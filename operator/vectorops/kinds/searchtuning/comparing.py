@@ -37,7 +37,9 @@ async def compare(run: Run, choose: Choose) -> None:
             run.step = Reason.Comparing
             await copy_column(connection, target, table)
             for candidate in run.spec.compare:
-                rows.append(await _measured(run, connection, target, candidate, choose))
+                row = await _measured(run, connection, target, candidate, choose)
+                same = sum(one.name.split(" #")[0] == row.name for one in rows)  # each name once: it is the list's key
+                rows.append(row.model_copy(update={"name": f"{row.name} #{same + 1}"}) if same else row)
                 run.found = replace(own, comparison=tuple(rows))
         finally:
             if not connection.is_closed():

@@ -27,7 +27,12 @@ TRY_AGAIN = timedelta(minutes=1)  # after an error that time or a person mends
 
 @dataclass(frozen=True)
 class Begin(Action):
-    """Start the work, from its beginning. A comparison leaves a copy of the column until it is over."""
+    """Start the work, from its beginning."""
+
+
+@dataclass(frozen=True)
+class BeginComparing(Begin):
+    """The same with a comparison, which leaves a copy of the column until it is over."""
 
     leaves: ClassVar[bool] = True
 
@@ -152,10 +157,10 @@ def work_has_finished(view: Look) -> Verdict | None:
 
 def it_may_begin(view: Look) -> Verdict:
     """Begin, from the beginning."""
-    work = view.observed.work
+    work, begin = view.observed.work, BeginComparing() if view.spec.compare else Begin()
     if work is not None and work.error is not None and work.token == (view.spec.run_token or ""):
-        return _still(work.error, Begin())
-    return Verdict(Reason.Sampling, Reason.Sampling.next_step, reconciling=True, action=Begin(), look_again=1.0)
+        return _still(work.error, begin)
+    return Verdict(Reason.Sampling, Reason.Sampling.next_step, reconciling=True, action=begin, look_again=1.0)
 
 
 CHECKS = (
