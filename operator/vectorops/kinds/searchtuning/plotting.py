@@ -17,7 +17,7 @@ from vectorops.kinds.searchtuning.resource import Compared, Point, Spec, Status
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-BAR = 30
+BAR = 26
 """Characters of a full bar: with the figures beside it, a line of 80."""
 
 
