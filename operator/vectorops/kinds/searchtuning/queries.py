@@ -41,5 +41,6 @@ class Queries(ApiModel):
     from_table: FromTable | None = Field(default=None, description="Real searches.")
     held_out_rows: Annotated[int, Field(ge=32, le=2048)] | None = Field(
         default=None,
-        description="Rows of the table itself, drawn at random, each left out of its own answer. Default: 256.",
+        description="Rows of the table itself, drawn at random, each left out of its own answer: at most so many, for "
+        "a value that is clearly good or poor takes 64. Default: 1024.",
     )

@@ -118,7 +118,7 @@ class Spec(CommonSpec):
         description="Bisection halves a grid of growing steps. Sweep tries min, min + step, ..., max.",
     )
     range: Range = Field(default_factory=Range, description="Values to choose from.")
-    queries: Queries | None = Field(default=None, description="What is searched for. Default: 256 held out rows.")
+    queries: Queries | None = Field(default=None, description="What is searched for. Default: 1024 held out rows.")
     runner: Runner = Field(
         default=Runner.OPERATOR,
         description="Operator searches by itself. Service asks POST /api/performance/tune-ef-search of the service.",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUERIES = statements("vectorops.kinds.searchtuning")
-HELD_OUT_ROWS = 256  # of the table itself, where nothing else is asked for
+HELD_OUT_ROWS = 1024  # of the table itself, where nothing else is asked for: most runs need a tenth of them
 TEXTS = 128  # of one request to the provider: searches are short
 MOST_CHARACTERS = 2000  # of one search: nobody types more
 VECTORS = ("vector", "halfvec")

@@ -28,6 +28,7 @@ from vectorops.runtime.work import Job
 logger = logging.getLogger(__name__)
 
 SETTING = "hnsw.ef_search"
+SETTLING = 256  # queries with which the choice and the value of today are timed in turn
 FEWEST_QUERIES = 32  # below, no bound says anything
 
 
@@ -116,13 +117,15 @@ class Tuner:
         return None
 
     async def settle(self, chosen: int | None, today: int | None) -> None:
-        """Search with the choice and with the value of today once more, in turn, with all queries: for the figures."""
+        """Search with the choice and with the value of today once more, in turn: for the figures beside each other."""
         values = sorted({value for value in (chosen, today) if value is not None})
-        for value in values:
-            self._measured.pop(value, None)
+        former = {value: self._measured.pop(value) for value in values if value in self._measured}
         if values:
-            for part in growing(self._queries):
+            for part in growing(min(self._queries, SETTLING)):
                 await self._search(values, part)
+        for value, before in former.items():  # of the recall all that is known, of the time what was measured in turn
+            if len(before.recalls) > len(self._measured[value].recalls):
+                self._measured[value].recalls = before.recalls
         run, points = self._run, {value: self.point(value) for value in sorted(self._measured)}
         run.note(
             curve=tuple(points.values()),
