@@ -46,7 +46,7 @@ CASES = (
         lambda w: w.made("ALTER TABLE half ADD COLUMN embedding vector(3)"),
     ),
     Case(
-        "vidx/no-vector", "NotAVectorColumn", "of type text, not vector or halfvec",
+        "vidx/no-vector", "NotAVectorColumn", "of type text, not vector, halfvec or bit",
         lambda w: w.made("ALTER TABLE texts ALTER COLUMN embedding TYPE vector(3) USING NULL"),
     ),
     Case(
