@@ -71,7 +71,22 @@ CREATE TABLE IF NOT EXISTS vectorops.spend (
     tokens_billed bigint NOT NULL DEFAULT 0,
     requests bigint NOT NULL DEFAULT 0,
     rows_done bigint NOT NULL DEFAULT 0,
+    attempts int NOT NULL DEFAULT 0,                     -- that ended in an error without having got any further
+    active_seconds double precision NOT NULL DEFAULT 0,  -- in which it worked or waited; suspended time does not count
     started_at timestamptz NOT NULL DEFAULT statement_timestamp(),
     updated_at timestamptz NOT NULL DEFAULT statement_timestamp(),
     PRIMARY KEY (request_uid, run_token)
+);
+-- Requests that would do everything anew: what has run once is not run again because somebody applied it again.
+CREATE TABLE IF NOT EXISTS vectorops.ledger (
+    key bytea NOT NULL PRIMARY KEY,  -- SHA-256 of what makes two requests the same
+    kind text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    run_token text NOT NULL,        -- '' where the request has none
+    request_uid text NOT NULL,      -- on whose account (vectorops.spend) it runs, also when it was created again
+    state text NOT NULL CHECK (state IN ('Running', 'Complete', 'Failed')),
+    reason text NOT NULL DEFAULT '',
+    begun_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    ended_at timestamptz
 )

@@ -12,7 +12,9 @@ from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.runtime.schema import structural, without_defaults
 
 LEAST = {"storeRef": {"name": "shop"}, "tableName": "products"}
-MAY_CHANGE = {"suspend", "budget", "rateLimits", "runToken"}
+MAY_CHANGE = {
+    "suspend", "budget", "rateLimits", "runToken", "approval", "approvedPlan", "ttlSecondsAfterFinished",
+}  # fmt: skip
 
 
 def test_store_and_table_are_enough() -> None:
@@ -23,7 +25,9 @@ def test_store_and_table_are_enough() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"select": "All"}, {"batchSize": 0}, {"batchSize": 2049}, {"concurrency": 33}, {"limit": 0},
+        {"select": "Some"}, {"ids": []}, {"ids": [""]}, {"where": []}, {"mode": "Bulk"},
+        {"window": {"schedule": "0 22 * * *"}},
+        {"batchSize": 0}, {"batchSize": 2049}, {"concurrency": 33}, {"limit": 0},
         {"maxFailedRows": -1},
         {"budget": {"maxCostUSD": "2,00"}}, {"budget": {"maxCostUSD": "-1"}}, {"budget": {"maxTokens": -1}},
         {"rateLimits": {"requestsPerMinute": 0}}, {"tableName": ""}, {"runToken": "x" * 129},
@@ -49,7 +53,7 @@ def test_what_identifies_a_request_is_immutable_and_what_steers_it_is_not() -> N
 def test_the_crd_schema_is_structural() -> None:
     spec = structural(Spec, "EmbeddingBackfill.spec")
     status = without_defaults(structural(Status, "EmbeddingBackfill.status"))
-    assert spec["properties"]["select"]["enum"] == ["Missing"]
+    assert spec["properties"]["select"]["enum"] == ["Missing", "Stale", "All"]
     assert spec["properties"]["budget"]["properties"].keys() == {"maxCostUSD", "maxTokens"}
     assert status["properties"]["cost"]["properties"].keys() >= {"usd", "estimatedUSD", "atRiskTokens"}
 

@@ -20,7 +20,7 @@ from vectorops.errors import Reason, Stalled, Transient
 from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import End
-from vectorops.kinds.embeddingbackfill.resource import Reason as Why
+from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Halted, Run
 
 BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back should be noticed within a minute

@@ -7,7 +7,7 @@ from decimal import Decimal
 from vectorops.clients.embedding_packing import PROVIDER_ESTIMATE
 from vectorops.kinds.embeddingbackfill.observation import Counts, Observation, Spend
 from vectorops.kinds.embeddingbackfill.plan import MILLION, Look, decide
-from vectorops.kinds.embeddingbackfill.resource import Cost, Failure, Rows, Status
+from vectorops.kinds.embeddingbackfill.status import Cost, Failure, Rows, Status
 from vectorops.kinds.embeddingbackfill.target import Declared
 from vectorops.runtime.api import Progress
 from vectorops.runtime.rounding import duration, rate_text

@@ -27,7 +27,7 @@ from vectorops.kinds.embeddingbackfill.batch import Row, fill, row_of
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.delivery import backoff, deliver
 from vectorops.kinds.embeddingbackfill.observation import End, Trouble
-from vectorops.kinds.embeddingbackfill.resource import Reason as Why
+from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Run
 from vectorops.kinds.embeddingbackfill.sql import page_sql, pending_sql
 from vectorops.runtime.work import Job

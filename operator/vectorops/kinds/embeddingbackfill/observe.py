@@ -18,7 +18,7 @@ from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
 from vectorops.kinds.embeddingbackfill.filling import session_name
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, FailedRow, Observation, Spend, Trouble, WorkSeen
 from vectorops.kinds.embeddingbackfill.plan import over
-from vectorops.kinds.embeddingbackfill.resource import Reason as Why
+from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.resource import Spec, Status
 from vectorops.kinds.embeddingbackfill.run import Run
 from vectorops.kinds.embeddingbackfill.sql import counts_sql

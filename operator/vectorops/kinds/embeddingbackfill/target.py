@@ -8,7 +8,7 @@ from decimal import Decimal
 from vectorops.clients.sql import qualified, quote_ident
 from vectorops.clients.texttemplate import TemplateError, TextTemplate, parse_template
 from vectorops.errors import Stalled
-from vectorops.kinds.embeddingbackfill.resource import Reason
+from vectorops.kinds.embeddingbackfill.reasons import Reason
 
 TABLES = ("r", "p")  # pg_class.relkind: ordinary and partitioned; views and foreign tables have no unique index
 VECTORS = ("vector", "halfvec")
