@@ -38,6 +38,7 @@ class CachedSearch:
         self.cache: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.order: list[str] = []
+        self.at: list[float] = []
         self.others = 0  # connections in use by people
         self.active = self.most_active = self.hits = self.misses = 0
         self.seconds = 0.0  # for an answer
@@ -93,6 +94,7 @@ class CachedSearch:
             self.agents.add(agent)
             self.asked[query] += 1
             self.order.append(query)
+            self.at.append(time.monotonic())
             self.active += 1
             self.most_active = max(self.most_active, self.active)
         began = time.monotonic()

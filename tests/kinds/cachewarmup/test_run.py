@@ -6,11 +6,13 @@ import asyncio
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vectorops.kinds.cachewarmup import source, warming
+from vectorops.clients.searchservice import SearchService
+from vectorops.kinds.cachewarmup import sending, source, warming
 from vectorops.kinds.cachewarmup.act import stop
 from vectorops.kinds.cachewarmup.observe import run_of
 from vectorops.kinds.cachewarmup.run import Run
@@ -158,6 +160,37 @@ async def test_a_share_below_one_connection_is_a_share_of_the_time(
         took = asyncio.get_running_loop().time() - began
         assert service.most_active == 1
         assert service.busy_seconds / took <= 0.5  # a tenth of five connections is half of one
+
+
+async def test_searches_that_it_has_given_up_still_count_as_its_share(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vectorops.kinds.cachewarmup.pace.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "UNANSWERED_SECONDS", 1.2)
+    monkeypatch.setitem(SearchService.call.__kwdefaults__, "timeout", 0.1)
+    service.seconds = 0.8  # the service is still busy with a search when nobody waits for its answer any more
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(queries={"inline": [f"q {i}" for i in range(9)]}, concurrency=32, maxPoolSharePercent=40)
+        await warmup.until(lambda _: sum(service.asked.values()) >= 6)
+        assert service.most_active == 2
+        assert "WaitingForService" in warmup.reasons
+
+
+async def test_tries_again_come_no_faster_than_queries(
+    sql: Any, database_url: str, service: CachedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vectorops.kinds.cachewarmup.pace.FIRST_PAUSE", 0.01)
+    service.pool, service.seconds, service.statuses = 8, 0.3, {"*": 503}
+    async with World(database_url, service.address) as world:
+        warmup = world.warmup(
+            queries={"inline": [f"q {i}" for i in range(9)]},
+            concurrency=8,
+            maxPoolSharePercent=100,
+            requestsPerSecond=20,
+        )
+        await warmup.until(lambda verdict: verdict.reason == "ServiceUnavailable")
+        gaps = [later - former for former, later in pairwise(service.at)]
+        assert min(gaps) > 0.02, f"a twentieth of a second at the fastest: {gaps}"
 
 
 async def test_it_stops_while_the_pool_is_critical_and_goes_on_by_itself(

@@ -59,6 +59,9 @@ class Run:
     pools: tuple[PoolFigures, ...] = ()
     pools_read_at: float = float("-inf")
     in_flight: int = 0
+    unanswered: deque[float] = field(
+        default_factory=deque
+    )  # when requests were given up that were not answered in time
     answered: int = 0  # by this process, samples included
     settled: set[int] = field(default_factory=set)  # beyond the ledger's position
     ends: deque[float] = field(default_factory=deque)

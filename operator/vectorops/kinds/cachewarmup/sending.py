@@ -27,6 +27,9 @@ T = TypeVar("T")
 TRIES = 3
 POOL_SECONDS = 1.0  # how old the pools' figures may be
 NAP = 0.2  # seconds: how soon a stop or new figures are noticed
+UNANSWERED_SECONDS = (
+    60.0  # so long the service may still be busy with a search that we have given up, as proxies assume
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,6 @@ async def dispatch(run: Run, items: Iterable[T], handle: Callable[[T], Awaitable
         for item in items:
             if not await _turn(run, pending):
                 break
-            run.pace.sent(run.clock())
             task = asyncio.ensure_future(handle(item))
             pending.add(task)
             task.add_done_callback(done)
@@ -67,7 +69,9 @@ async def dispatch(run: Run, items: Iterable[T], handle: Callable[[T], Awaitable
 async def ask(run: Run, query: str) -> Asked:
     """One query, in at most three tries. Raises nothing: what ends the run stands in `run.fatal`."""
     failure = ""
-    for _ in range(TRIES):
+    for number in range(TRIES):
+        if number and not await _turn(run):
+            return Asked()
         settled, failure = await _once(run, query)
         if settled is not None:
             return settled
@@ -75,9 +79,7 @@ async def ask(run: Run, query: str) -> Asked:
         if run.pace.hopeless(reached=failure != Shared.ServiceUnavailable):
             text = f"The search service does not answer searches ({failure}). {Shared.ServiceUnavailable.next_step}"
             run.fatal = run.fatal or Transient(Shared.ServiceUnavailable, text)
-        if not await nap(run, run.pace.wait(run.clock())):
-            return Asked()
-    return Asked(failure=failure)
+    return Asked(failure=failure) if run.goes_on() else Asked()
 
 
 async def nap(run: Run, seconds: float) -> bool:
@@ -104,6 +106,8 @@ async def _once(run: Run, query: str) -> tuple[Asked | None, str]:
             run.pace.good()
             return Asked(failure=error.reason), error.reason
         run.pace.bad(run.clock(), error.after if isinstance(error, Transient) else 0.0)
+        if error.reason == Shared.ServiceTimeout:
+            run.unanswered.append(run.clock())
         return None, error.reason
     finally:
         run.in_flight -= 1
@@ -136,8 +140,11 @@ async def _send(run: Run, query: str) -> Answer:
     return await run.service.call("POST", request.path, json=fields)
 
 
-async def _turn(run: Run, pending: set[asyncio.Task[None]]) -> bool:
-    """Wait until the next request may be sent; False: the run has ended."""
+async def _turn(run: Run, pending: set[asyncio.Task[None]] | None = None) -> bool:
+    """Wait until a request may be sent, which is then to be sent; False: the run has ended.
+
+    `pending` are the queries at work, and a new one waits for their end; None: one of them is to be tried again.
+    """
     while run.goes_on():
         await _look_at_pools(run)
         held = run.waiting is not None and run.waiting.reason == Reason.WaitingForPool
@@ -145,15 +152,25 @@ async def _turn(run: Run, pending: set[asyncio.Task[None]]) -> bool:
             run.waiting = Trouble(Reason.WaitingForPool, f"The pool is crowded. {Reason.WaitingForPool.next_step}")
             await nap(run, POOL_SECONDS)
             continue
+        left = _room(run).slots - _still_there(run)
         wait = run.pace.wait(run.clock())
-        run.waiting = _suffering(run, wait)
-        if len(pending) >= _room(run).slots:
+        run.waiting = _suffering(run, wait if left > 0 else UNANSWERED_SECONDS)
+        busy = run.in_flight if pending is None else len(pending)
+        if busy >= left and pending:
             await asyncio.wait(pending, timeout=NAP, return_when=asyncio.FIRST_COMPLETED)
-        elif wait > 0:
-            await asyncio.sleep(min(NAP, wait))
+        elif busy >= left or wait > 0:
+            await asyncio.sleep(min(NAP, wait or NAP))
         else:
+            run.pace.sent(run.clock())
             return True
     return False
+
+
+def _still_there(run: Run) -> int:
+    """How many searches that were not answered in time the service may still be busy with."""
+    while run.unanswered and run.clock() - run.unanswered[0] > UNANSWERED_SECONDS:
+        run.unanswered.popleft()
+    return len(run.unanswered)
 
 
 def _suffering(run: Run, wait: float) -> Trouble | None:
