@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stand.service import SearchServiceProcess
+from stand.service.cache import WINDOW_SECONDS, Cache
 
 if TYPE_CHECKING:
     from stand.provider import Provider
@@ -35,7 +38,7 @@ class Api:
         return self.http.get(path, headers=headers)
 
     def post(self, path: str, body: Any = None) -> httpx2.Response:
-        return self.http.post(path, json=body)
+        return self.http.post(path, content=json.dumps(body))  # httpx2 itself takes no half of a surrogate pair
 
     def search(self, query: str) -> dict[str, Any]:
         answer = self.post("/api/vectors/search", {"query": query, "limit": 5})
@@ -110,6 +113,21 @@ def test_its_own_backfill_embeds_what_is_missing_and_the_curve_is_told(start: St
     assert api.search("thermos")["results"]
 
 
+def test_a_job_that_the_database_refuses_is_counted_and_the_next_one_is_done(start: Start, shop: Shop) -> None:
+    async def admin(statement: str) -> None:
+        connection = await asyncpg.connect(shop.admin_dsn)
+        await connection.execute(statement)
+        await connection.close()
+
+    api = start()
+    asyncio.run(admin("REVOKE UPDATE (embedding) ON products FROM api"))
+    api.post("/api/vectors/backfill", {"limit": 10})
+    until(lambda: api.get("/api/embeddings/jobs/status").json()["failed"] == 1)
+    asyncio.run(admin("GRANT UPDATE (embedding) ON products TO api"))
+    api.post("/api/vectors/backfill", {"limit": 10})
+    until(lambda: api.get("/api/embeddings/jobs/status").json()["completed"] == 1)
+
+
 def test_the_cache_has_two_levels_which_expire_and_are_cleared(start: Start) -> None:
     one = start(CACHE_TTL_SECONDS="600")
     assert one.search("Rain  Jacket")["cached"] is None
@@ -124,11 +142,21 @@ def test_the_cache_has_two_levels_which_expire_and_are_cleared(start: Start) -> 
     assert one.search("rain jacket")["cached"] is None
 
 
+def test_what_was_looked_up_long_ago_is_forgotten_though_nobody_asks_for_figures() -> None:
+    cache = Cache(None, 600, 10)  # type: ignore[arg-type]  # the first level answers, no connection is used
+
+    async def look() -> int:
+        cache._remember("key", [], 600)
+        for _ in range(5):
+            await cache.get("key")
+        cache._lookups[0] = (cache._lookups[0][0] - 2 * WINDOW_SECONDS, "l1")
+        await cache.get("key")
+        return len(cache._lookups)
+
+    assert asyncio.run(look()) == 5
+
+
 def test_a_full_pool_is_told_truthfully_and_never_exceeded(start: Start, provider: Provider, shop: Shop) -> None:
-    import asyncio
-
-    import asyncpg
-
     api = start(VECTOR_POOL_MAX="2")
     watcher = start(VECTOR_POOL_MAX="2")
     assert watcher.get("/api/health").status_code == 200
@@ -154,7 +182,9 @@ def test_a_full_pool_is_told_truthfully_and_never_exceeded(start: Start, provide
     assert api.get("/api/performance/pool/stats").json()["active"] == 0
 
 
-@pytest.mark.parametrize("body", [{}, {"query": ""}, {"query": "  "}, {"query": "x" * 8193}, {"query": 1}, [], "x"])
+@pytest.mark.parametrize(
+    "body", [{}, {"query": ""}, {"query": "  "}, {"query": "x" * 8193}, {"query": 1}, [], "x", {"query": "\ud800"}]
+)
 def test_what_is_no_query_is_refused_and_counted(start: Start, body: Any) -> None:
     api = start()
     assert api.post("/api/vectors/search", body).status_code == 400

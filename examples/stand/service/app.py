@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -26,6 +27,7 @@ from stand.service.tuning import tune
 
 MOST_CHARACTERS = 8192
 MOST_RESULTS = 100
+NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # what Postgres keeps in no text
 OPEN_PATHS = frozenset({"/api/health"})  # a probe has no token
 
 SEARCH = "SELECT id, title, similarity FROM find_similar_products($1::text::vector, $2, $3, NULL, NULL, NULL)"
@@ -255,7 +257,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _text(body: dict[str, Any], name: str) -> str:
     text = body.get(name)
-    if not isinstance(text, str) or not text.strip() or len(text) > MOST_CHARACTERS or "\x00" in text:
+    if not isinstance(text, str) or not text.strip() or len(text) > MOST_CHARACTERS or NO_TEXT.search(text):
         raise Refused(f"{name} must be a text of 1 to {MOST_CHARACTERS} characters")
     return text
 

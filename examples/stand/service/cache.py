@@ -51,6 +51,7 @@ class Cache:
         """(level, answer), or (None, None)."""
         level, answer = await self._look(key)
         self._lookups.append((time.monotonic(), level or "miss"))
+        self._forget()
         if level is None:
             self._misses += 1
         else:
@@ -82,8 +83,7 @@ class Cache:
 
     async def stats(self) -> dict[str, Any]:
         """As `/api/performance/cache/stats` says it; hitRate is a fraction, and absent while nothing was looked up."""
-        while self._lookups and self._lookups[0][0] < time.monotonic() - WINDOW_SECONDS:
-            self._lookups.popleft()
+        self._forget()
         async with self._pool.connection() as held:
             shared = await held.fetchval("SELECT count(*) FROM search_cache.query")
         stats: dict[str, Any] = {
@@ -96,6 +96,10 @@ class Cache:
             hits = sum(1 for _, level in self._lookups if level != "miss")
             stats["hitRate"] = round(hits / len(self._lookups), 4)
         return stats
+
+    def _forget(self) -> None:
+        while self._lookups and self._lookups[0][0] < time.monotonic() - WINDOW_SECONDS:
+            self._lookups.popleft()
 
     async def _look(self, key: str) -> tuple[str | None, Any]:
         until, answer = self._first.get(key, (0.0, None))

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+import asyncpg
+
 from stand.embed import vector_literal
 from stand.service.embedding import EmbeddingFailed, Embeddings
 from stand.service.pool import Pool
@@ -68,7 +70,7 @@ class Jobs:
             try:
                 await self._run(job)
                 self._completed += 1
-            except (EmbeddingFailed, OSError, TimeoutError):
+            except (EmbeddingFailed, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 self._failed += 1
             finally:
                 self._active = 0
