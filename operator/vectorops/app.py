@@ -24,6 +24,7 @@ from vectorops.logs import configure_logging
 from vectorops.runtime import binding, health
 from vectorops.runtime.api import in_each
 from vectorops.runtime.context import Context
+from vectorops.runtime.identity import ClusterIdentity
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
 from vectorops.runtime.store import Stores
@@ -66,6 +67,8 @@ class Operator:
         self.services = SearchServices(self.addresses)
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
+        if not self.namespaces:
+            self.loops.ctx.cluster_uid = ClusterIdentity(self.kubernetes).uid
         self.watchdog = Watchdog(
             self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching
         )

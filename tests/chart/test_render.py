@@ -51,12 +51,14 @@ def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def stated_rules() -> list[dict[str, Any]]:
-    return [{"apiGroups": [g.group], "resources": list(g.resources), "verbs": list(g.verbs)} for g in rbac.rules(KINDS)]
+    return [rbac.rule(grant) for grant in rbac.rules(KINDS)]
 
 
 def test_the_operator_s_role_is_the_rules_of_the_kinds_and_nothing_beyond() -> None:
     roles = {role["metadata"]["name"]: role for role in of_kind(rendered({}), "ClusterRole")}
-    assert roles["vectorops-vectorops-system"]["rules"] == stated_rules()
+    assert roles["vectorops-vectorops-system"]["rules"] == stated_rules() + [
+        rbac.rule(grant) for grant in rbac.cluster_rules(KINDS)
+    ]
     assert len(roles) == 4
 
 

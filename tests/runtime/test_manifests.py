@@ -354,6 +354,15 @@ def test_a_room_s_grants_are_added_and_those_on_the_same_resource_joined() -> No
     assert made["apps", ("deployments",)] == {"get", "patch"}
 
 
+def test_a_right_on_a_cluster_s_own_object_is_named_and_given_by_a_cluster_role_only() -> None:
+    kube_system = Grant("", ("namespaces",), ("get",), "which cluster", names=("kube-system",), cluster_wide=True)
+    kinds = [thing(grants=(kube_system,))]
+    stated = {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]}
+    role = next(d.body for d in rbac.install(kinds) if d.body["kind"] == "ClusterRole")
+    assert role["rules"][-1] == stated
+    assert all(stated not in d.body.get("rules", ()) for d in rbac.namespaced(kinds, ["a"]))
+
+
 @pytest.mark.parametrize(
     "grant",
     [

@@ -64,6 +64,13 @@
   - cachewarmups
   verbs:
   - delete
+# spec.ttlSecondsAfterFinished of an EmbeddingBackfill
+- apiGroups:
+  - vectorops.dev
+  resources:
+  - embeddingbackfills
+  verbs:
+  - delete
 # spec.ttlSecondsAfterFinished of a SearchTuning
 - apiGroups:
   - vectorops.dev
@@ -71,6 +78,17 @@
   - searchtunings
   verbs:
   - delete
+{{- end }}
+{{- define "vectorops.rules.cluster" -}}
+# the uid of kube-system says which cluster a request is of that must not run twice
+- apiGroups:
+  - ''
+  resources:
+  - namespaces
+  resourceNames:
+  - kube-system
+  verbs:
+  - get
 {{- end }}
 {{- define "vectorops.rules.view" -}}
 # see everything; nothing in it is secret

@@ -36,9 +36,10 @@ def crd_template(header: str, text: str) -> str:
 
 
 def rules_template(kinds: Sequence[Kind[Any, Any, Any]], dump: Callable[[rbac.Document], str]) -> str:
-    """`vectorops.rules` for the operator, `vectorops.rules.view`, `.edit` and `.admin` for people."""
+    """`vectorops.rules` for the operator, `.cluster` beside it in a ClusterRole; three for people."""
     operator = next(d for d in rbac.namespaced(kinds, ["any"]) if d.reasons)  # a Role has the rules of a ClusterRole
-    named = {"vectorops.rules": operator}
+    cluster = rbac.role("ClusterRole", {}, rbac.cluster_rules(kinds))
+    named = {"vectorops.rules": operator, "vectorops.rules.cluster": cluster}
     for document in rbac.user_roles(kinds):
         named[f"vectorops.rules.{document.body['metadata']['name'].rpartition('-')[2]}"] = document
     defined = [f'{{{{- define "{name}" -}}}}\n{escaped(dump(role))}{{{{- end }}}}\n' for name, role in named.items()]

@@ -5,7 +5,7 @@ It holds no decisions. Tests build one with real neighbours and a clock of their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,6 +24,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+async def no_cluster() -> str:
+    """Where only named namespaces are served, nothing of the cluster may be read: requests of it are all alike."""
+    return ""
+
+
 @dataclass
 class Context:
     """The neighbours and the registries that a pass may use."""
@@ -35,3 +40,4 @@ class Context:
     stores: Stores
     work: Work
     clock: Callable[[], datetime] = field(default=utc_now)
+    cluster_uid: Callable[[], Awaitable[str]] = field(default=no_cluster)

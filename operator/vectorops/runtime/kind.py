@@ -63,6 +63,8 @@ class Grant:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
+    names: tuple[str, ...] = ()  # only objects of these names; empty: of any
+    cluster_wide: bool = False  # of a kind without namespaces: left out where only named namespaces are served
 
 
 @dataclass(frozen=True)

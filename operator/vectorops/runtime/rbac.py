@@ -7,7 +7,7 @@ Least rights: our own objects are read and patched, Secrets are read by name, ev
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vectorops.runtime.api import GROUP
@@ -29,7 +29,7 @@ class Document:
 
 
 def rules(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Grant]:
-    """Every rule the operator's ServiceAccount needs, in one namespace or in all."""
+    """Every rule the operator's ServiceAccount needs in the namespaces that it serves."""
     plurals = tuple(kind.names.plural for kind in kinds)
     own = [
         Grant(GROUP, plurals, ("get", "list", "watch"), "the objects to be reconciled"),
@@ -43,18 +43,23 @@ def rules(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Grant]:
         Grant("events.k8s.io", ("events",), ("create", "patch"), "what `kubectl describe` tells"),
         Grant("", ("secrets",), ("get",), "connection strings, keys, certificates: by name, never listed or watched"),
     ]
-    return own + _merged(grant for kind in kinds for grant in kind.grants)
+    return own + _merged(grant for kind in kinds for grant in kind.grants if not grant.cluster_wide)
+
+
+def cluster_rules(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Grant]:
+    """Rules on kinds without namespaces, beyond `rules`: only a ClusterRole can give them."""
+    return _merged(grant for kind in kinds for grant in kind.grants if grant.cluster_wide)
 
 
 def install(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
     """For all namespaces: a namespace to live in, ServiceAccount, ClusterRole and binding, roles for users."""
-    role, granted = _meta(NAME), rules(kinds)
+    meta, granted = _meta(NAME), rules(kinds) + cluster_rules(kinds)
     binding = {"roleRef": _ref("ClusterRole"), "subjects": [_subject()]}
     return [
         Document(_manifest("v1", "Namespace", _meta(NAMESPACE, **RESTRICTED))),
         Document(_manifest("v1", "ServiceAccount", _meta(NAME) | {"namespace": NAMESPACE})),
-        _role("ClusterRole", role, granted),
-        Document(_manifest(f"{RBAC}/v1", "ClusterRoleBinding", _meta(NAME), **binding)),
+        role("ClusterRole", meta, granted),
+        Document(_manifest(f"{RBAC}/v1", "ClusterRoleBinding", meta, **binding)),
         *user_roles(kinds),
     ]
 
@@ -64,7 +69,7 @@ def namespaced(kinds: Sequence[Kind[Any, Any, Any]], namespaces: Iterable[str]) 
     made = []
     for namespace in namespaces:
         meta = {**_meta(NAME), "namespace": namespace}
-        made.append(_role("Role", meta, rules(kinds)))
+        made.append(role("Role", meta, rules(kinds)))
         binding = {"roleRef": _ref("Role"), "subjects": [_subject()]}
         made.append(Document(_manifest(f"{RBAC}/v1", "RoleBinding", meta, **binding)))
     return made
@@ -81,23 +86,23 @@ def user_roles(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
         "admin": [Grant(GROUP, plurals, ("approve",), "approve plans, where an admission policy asks for it")],
     }
     return [
-        _role("ClusterRole", _meta(f"{NAME}-{who}", **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)
+        role("ClusterRole", _meta(f"{NAME}-{who}", **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)
         for who, grants in granted.items()
     ]
 
 
 def _merged(grants: Iterable[Grant]) -> list[Grant]:
     """Grants of all rooms, those on the same resources joined."""
-    joined: dict[tuple[str, tuple[str, ...]], Grant] = {}
+    joined: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Grant] = {}
     for grant in grants:
         _check(grant)
-        at = (grant.group, tuple(sorted(grant.resources)))
+        at = (grant.group, tuple(sorted(grant.resources)), tuple(sorted(grant.names)))
         before = joined.get(at)
-        if before is None:
-            joined[at] = Grant(grant.group, at[1], tuple(sorted(grant.verbs)), grant.why)
-        else:
+        verbs, why = set(grant.verbs), grant.why
+        if before is not None:
+            verbs |= set(before.verbs)
             why = before.why if grant.why in before.why else f"{before.why}; {grant.why}"
-            joined[at] = Grant(grant.group, at[1], tuple(sorted({*before.verbs, *grant.verbs})), why)
+        joined[at] = replace(grant, resources=at[1], names=at[2], verbs=tuple(sorted(verbs)), why=why)
     return [joined[at] for at in sorted(joined)]
 
 
@@ -108,9 +113,16 @@ def _check(grant: Grant) -> None:
         raise ValueError(f"Secrets may only be read by name ({grant.why})")
 
 
-def _role(kind: str, meta: dict[str, Any], granted: Sequence[Grant]) -> Document:
-    stated = [{"apiGroups": [g.group], "resources": list(g.resources), "verbs": list(g.verbs)} for g in granted]
+def role(kind: str, meta: dict[str, Any], granted: Sequence[Grant]) -> Document:
+    """A Role or ClusterRole of these grants."""
+    stated = [rule(grant) for grant in granted]
     return Document(_manifest(f"{RBAC}/v1", kind, meta, rules=stated), tuple(g.why for g in granted))
+
+
+def rule(grant: Grant) -> dict[str, Any]:
+    """A grant as a rule of a role."""
+    named = {"resourceNames": list(grant.names)} if grant.names else {}
+    return {"apiGroups": [grant.group], "resources": list(grant.resources), **named, "verbs": list(grant.verbs)}
 
 
 def _manifest(api_version: str, kind: str, meta: dict[str, Any], **rest: Any) -> dict[str, Any]:

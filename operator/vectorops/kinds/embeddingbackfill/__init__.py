@@ -11,7 +11,7 @@ from vectorops.kinds.embeddingbackfill.figures import figures
 from vectorops.kinds.embeddingbackfill.observe import observe
 from vectorops.kinds.embeddingbackfill.plan import CHECKS
 from vectorops.kinds.embeddingbackfill.resource import COLUMNS, Reason, Spec, Status
-from vectorops.runtime.kind import Family, Kind, Names
+from vectorops.runtime.kind import Family, Grant, Kind, Names
 
 KIND = Kind(
     names=Names("EmbeddingBackfill", "embeddingbackfills", "embeddingbackfill", "vfill"),
@@ -25,5 +25,21 @@ KIND = Kind(
     checks=CHECKS,
     act=act,
     figures=figures,
+    grants=(
+        Grant(
+            "vectorops.dev",
+            ("embeddingbackfills",),
+            ("delete",),
+            "spec.ttlSecondsAfterFinished of an EmbeddingBackfill",
+        ),
+        Grant(
+            "",
+            ("namespaces",),
+            ("get",),
+            "the uid of kube-system says which cluster a request is of that must not run twice",
+            names=("kube-system",),
+            cluster_wide=True,
+        ),
+    ),
     stop=stop,
 )
