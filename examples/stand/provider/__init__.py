@@ -10,6 +10,7 @@ at the moment of one's choice, and an exact account of what was paid. `Provider`
     faults.py    the ways to misbehave, as they are ordered through POST /control
     state.py     settings, bill and request log: what the control plane reads and writes
     app.py       the HTTP application
+    batches.py   files and batches: the interface for half the price
     control.py   the control plane over HTTP
     client.py    the process and its control plane, for tests
 

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from stand.provider import faults, openai_errors
+from stand.provider.batches import Door
 from stand.provider.control import control_routes
 from stand.provider.faults import Fault
 from stand.provider.openai_errors import ErrorAnswer
@@ -62,8 +63,29 @@ def application(state: State) -> Starlette:
         one = {"id": "text-embedding-3-small", "object": "model", "owned_by": "stand"}
         return JSONResponse({"object": "list", "data": [one]})
 
+    def check(request: Request) -> None:
+        _check_key(state, request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def produce(body: Mapping[str, Any]) -> dict[str, Any]:
+        return _in_batch(state, _asked(state, body, ""))
+
     routes = [Route("/v1/embeddings", embeddings, methods=["POST"]), Route("/v1/models", models)]
+    routes += Door(lambda: state.batches, check, produce).routes()
     return Starlette(routes=[*routes, *control_routes(state)])
+
+
+def _in_batch(state: State, asked: Asked) -> dict[str, Any]:
+    """One line of a batch: no rate limit, the same bounds, the same bill."""
+    _check_bounds(asked)
+    if any(poison in text for text in asked.texts for poison in state.poison):
+        raise openai_errors.invalid_input()
+    state.bill.add(asked.texts, asked.tokens)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(vector_for(text, asked.dimensions), asked.base64)}
+        for index, text in enumerate(asked.texts)
+    ]
+    usage = {"prompt_tokens": asked.tokens, "total_tokens": asked.tokens}
+    return {"object": "list", "data": data, "model": asked.model, "usage": usage}
 
 
 async def _embeddings(state: State, request: Request) -> Response:

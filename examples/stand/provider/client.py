@@ -42,7 +42,8 @@ class Provider(Server):
 
         latencySeconds=0.2; faults=[{"kind": "Status", "status": 503, "times": 2}] (kinds in `faults`);
         poison=["a piece of text"]; limits={"requestsPerMinute": 60, "tokensPerMinute": 6000, "burstSeconds": 1}
-        or None; holdRequests="Received", "Billed" or None (None lets go); apiKeys=["sk-..."] or None (every key).
+        or None; holdRequests="Received", "Billed" or None (None lets go); apiKeys=["sk-..."] or None (every key);
+        batches={...} (orders in `batches`).
         Raises ValueError with the provider's words.
         """
         answer = self._http.post("/control", json=order)
@@ -57,6 +58,11 @@ class Provider(Server):
         """{requests, tokens, texts, perText: {text: times}} of what was produced since the start or reset."""
         bill: dict[str, Any] = self._http.get("/bill").raise_for_status().json()
         return bill
+
+    def batches(self) -> dict[str, Any]:
+        """{batches: [{id, status, lines, completed, failed, name}], files: [name, ...]} of the batch interface."""
+        found: dict[str, Any] = self._http.get("/batches").raise_for_status().json()
+        return found
 
     def requests(self, state: str | None = None) -> list[dict[str, Any]]:
         """The log, oldest first: {at, texts, tokens, model, encoding, state, status, billed}.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from stand.provider.batches import Batches
 from stand.provider.faults import Fault
 from stand.provider.limits import MINUTE, Bucket, Limits
 
@@ -69,6 +70,7 @@ class State:
         self.dimensions = dimensions
         self.initial_keys = api_keys
         self.changed = asyncio.Condition()
+        self.batches = Batches(self.changed)
         self._reset()
 
     def _reset(self) -> None:
@@ -79,6 +81,8 @@ class State:
         self.limits = Limits()
         self.hold: str | None = None
         self.bill = Bill()
+        self.batches.close()
+        self.batches = Batches(self.changed)
         self.log: deque[RequestRecord] = deque(maxlen=LOG_LENGTH)
         self.generation = getattr(self, "generation", 0) + 1
 
@@ -97,6 +101,7 @@ class State:
             "limits": self._set_limits,
             "holdRequests": self._set_hold,
             "apiKeys": self._set_keys,
+            "batches": self._set_batches,
         }
         if unknown := set(order) - set(setters):
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(setters)}")
@@ -155,6 +160,9 @@ class State:
 
     def _set_keys(self, value: list[str] | None) -> None:
         self.api_keys = None if value is None else frozenset(value)
+
+    def _set_batches(self, value: Mapping[str, Any]) -> None:
+        self.batches.order(value)
 
     def _set_hold(self, value: str | None) -> None:
         if value not in HOLDS:

@@ -65,11 +65,11 @@ class Wire:
             async with asyncio.timeout(self._timeout), ask as response:
                 return b"".join([chunk async for chunk in response.iter_bytes()])
         except openai.APIStatusError as exc:
-            raise from_refusal(_refusal(exc)) from exc
+            raise refused(exc) from exc
         except openai.APIConnectionError as exc:
-            raise _broken(exc.__cause__ or exc) from exc
+            raise broken(exc.__cause__ or exc) from exc
         except (httpx2.HTTPError, TimeoutError, openai.OpenAIError) as exc:
-            raise _broken(exc) from exc
+            raise broken(exc) from exc
 
     async def _bound(self, response: httpx2.Response) -> None:
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -95,15 +95,17 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _refusal(error: openai.APIStatusError) -> Refusal:
+def refused(error: openai.APIStatusError) -> OperatorError:
+    """What an error answer means."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")
     words = inner if isinstance(inner, Mapping) else body
     said = {name: str(words.get(name) or "") for name in ("code", "type", "param", "message")}
-    return Refusal(status=error.status_code, retry_after=retry_after(error.response.headers), **said)
+    return from_refusal(Refusal(status=error.status_code, retry_after=retry_after(error.response.headers), **said))
 
 
-def _broken(cause: BaseException) -> OperatorError:
+def broken(cause: BaseException) -> OperatorError:
+    """What a request that was not answered means."""
     if isinstance(cause, NOT_SENT):
         return Transient(Reason.ProviderUnavailable, "the provider cannot be reached")
     if isinstance(cause, httpx2.DecodingError):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from vectorops import metrics
+from vectorops.clients.embedding_batches import Batches
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
 from vectorops.clients.embedding_limits import Limits, Pause
 from vectorops.clients.embedding_packing import TokenRate
@@ -68,6 +69,7 @@ class Embedder:
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
         self._options: dict[str, Any] = {"dimensions": account.dimensions, "encoding_format": "base64"}
+        self.batches = Batches(account.base_url, api_key, timeout)
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Wait until the limits allow it, then send one request."""
@@ -103,8 +105,18 @@ class Embedder:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.batches.close()
         if self._wire is not None:
             await self._wire.close()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The optional parameters of a request, without those that the server was found not to know."""
+        return dict(self._options)
+
+    def do_without(self, parameter: str) -> None:
+        """The server does not know an optional parameter. Raises Stalled if there is no doing without it."""
+        self._do_without(RefusedParameter(parameter))
 
     async def _post(self, texts: Sequence[str]) -> bytes:
         wire = await self._open()
