@@ -1,9 +1,9 @@
-"""How many tokens a text may be, and how texts fit into one request. Pure.
+"""How many tokens a text may be, and how many one request may hold. Pure.
 
-Nothing is tokenised here: a byte-level tokeniser never makes more tokens than a text has UTF-8 bytes, so bytes bound
-tokens from above, and the provider's own usage teaches how many tokens a byte really is. Budgets are admitted by the
-bound and reserved by what was learned; a text is cut by the optimistic measure first and by the bound if the provider
-refuses it.
+Nothing is tokenised here (`embedding_tokens` counts): a byte-level tokeniser never makes more tokens than a text has
+UTF-8 bytes, so bytes bound tokens from above, and the provider's own usage teaches how many tokens a byte really is.
+Where nothing better is known, budgets are admitted by the bound and reserved by what was learned; a text is cut by the
+optimistic measure first and by the bound if the provider refuses it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ LEARN_BYTES = 500  # a few words say little: marks and prefixes would count as i
 LEARN_MARGIN = 1.5  # the next texts may be of another language than those learned from
 OPTIMISTIC_BYTES = int(MAX_TEXT_TOKENS / PROVIDER_ESTIMATE)  # 32 KB: a text of English that just fits
 STRICT_BYTES = MAX_TEXT_TOKENS - SPECIAL_TOKENS  # a text that fits whatever it is made of
+READ_CHARACTERS = 8 * MAX_TEXT_TOKENS  # of a text: English has four or five a token; what has more is mostly blanks
 
 
 def most_tokens(size: int, texts: int = 1) -> int:

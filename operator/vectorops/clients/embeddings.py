@@ -21,7 +21,7 @@ from vectorops import metrics
 from vectorops.clients.embedding_batches import Batches
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
 from vectorops.clients.embedding_limits import Limits, Pause
-from vectorops.clients.embedding_packing import TokenRate
+from vectorops.clients.embedding_tokens import Load, Measured, Meter
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Embedder:
     def __init__(self, account: Account, api_key: SecretStr | None, timeout: float) -> None:
         self.account = account
         self.limits = Limits()
-        self.rate = TokenRate()
+        self.meter = Meter(account.model, trusted=account.base_url == DEFAULT_BASE_URL)
         self.answered = False  # whether it ever gave a usable answer in this process
         self._pause = Pause()
         self._api_key, self._timeout = api_key, timeout
@@ -73,15 +73,20 @@ class Embedder:
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Wait until the limits allow it, then send one request."""
-        await self.admit(sum(len(text.encode()) for text in texts))
-        return await self.request(texts)
+        load = _bytes_of(texts)
+        await self.admit(load)
+        return await self.request(texts, load)
 
-    async def admit(self, size: int) -> None:
-        """Wait until the limits, and the provider's last `Retry-After`, allow a request of `size` UTF-8 bytes."""
-        await self.limits.admit(self.rate.counted(size))
+    async def measure(self, texts: Sequence[str]) -> list[Measured]:
+        """The texts as they may be sent: cut to what the model reads, and counted where its tokeniser is known."""
+        return await asyncio.to_thread(self.meter.measure, texts)
+
+    async def admit(self, load: Load) -> None:
+        """Wait until the limits, and the provider's last `Retry-After`, allow a request that holds so much."""
+        await self.limits.admit(self.meter.paced(load))
         await self._pause.over()
 
-    async def request(self, texts: Sequence[str]) -> Embedded:
+    async def request(self, texts: Sequence[str], load: Load | None = None) -> Embedded:
         """One request without waiting. Raises RejectedInput, Unanswered, UnusableVectors, Stalled or Transient."""
         try:
             body = await self._post(texts)
@@ -96,10 +101,10 @@ class Embedder:
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
         answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
         self.answered = True
-        size = sum(len(text.encode()) for text in texts)
+        load = load or _bytes_of(texts)
         if answer.tokens is not None:
-            self.rate.learn(size, len(texts), answer.tokens)
-        tokens = self.rate.expected(size, len(texts)) if answer.tokens is None else answer.tokens
+            self.meter.learn(load, answer.tokens)
+        tokens = self.meter.expected(load) if answer.tokens is None else answer.tokens
         metrics.tokens_billed(self.account.model, tokens)
         return Embedded(answer.vectors, tokens)
 
@@ -208,6 +213,10 @@ def checked_base_url(value: str) -> str:
         message = "the value under spec.embeddings.baseURLSecretRef is no URL of the form https://host/v1"
         raise Stalled(Reason.SecretInvalid, message) from None
     return value.strip().rstrip("/")
+
+
+def _bytes_of(texts: Sequence[str]) -> Load:
+    return Load(sum(len(text.encode()) for text in texts), len(texts))
 
 
 def _check_key(api_key: SecretStr | None, base_url: str) -> None:

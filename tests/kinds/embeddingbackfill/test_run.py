@@ -150,7 +150,7 @@ async def test_a_row_edited_while_its_vector_is_made_keeps_no_stale_vector(
 
 async def test_no_transaction_is_open_while_the_provider_thinks(world: World, db: Any, provider: Provider) -> None:
     provider.control(holdRequests="Received")
-    backfill = world.backfill()
+    backfill = world.backfill(batchSize=50)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete))
     await asyncio.to_thread(provider.wait_for, "Held", at_least=4)
     states = await db.fetch(

@@ -14,7 +14,7 @@ from collections import deque
 
 from vectorops import metrics
 from vectorops.clients.embedding_errors import RejectedInput, Unanswered, UnusableVectors
-from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES, STRICT_BYTES
+from vectorops.clients.embedding_packing import STRICT_BYTES
 from vectorops.clients.embeddings import Embedded
 from vectorops.errors import Reason, Stalled, Transient
 from vectorops.kinds.embeddingbackfill import effects
@@ -48,41 +48,42 @@ async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
 
 async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
     """One request. Returns what is to be tried next instead. Raises Stalled, or Transient of the database."""
-    await run.unless_halted(run.limits.admit(run.embedder.rate.counted(batch.size)))
-    await run.unless_halted(run.embedder.admit(batch.size))
+    await run.unless_halted(run.limits.admit(run.embedder.meter.paced(batch.load)))
+    await run.unless_halted(run.embedder.admit(batch.load))
     async with run.reserving:
         batch, rest, reserved = await reserve(run, batch)
         if not batch.rows:
             run.finish(End.BUDGET)
             return ()
         run.sent += 1
-        run.slack += batch.most_tokens - reserved
+        slack = run.embedder.meter.most(batch.load) - reserved
+        run.slack += slack
     try:
         again, delay = await ask(run, batch, reserved)
     finally:
         run.sent -= 1
-        run.slack -= batch.most_tokens - reserved
+        run.slack -= slack
     await run.unless_halted(asyncio.sleep(delay))
     return (*again, rest) if rest.rows else again
 
 
 async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
     """As much of the batch as the budget surely allows, the rest, and the tokens reserved; nothing when none fits."""
-    nothing = Batch(())
+    nothing, meter = Batch(()), run.embedder.meter
     while not run.halted:
-        expected = run.embedder.rate.expected(batch.size, len(batch.unique))
+        expected = meter.expected(batch.load)
         # what is likely is reserved; what must fit is the most that this and all in flight can cost
-        if await effects.reserve_spend(run, expected, batch.most_tokens + run.slack):
+        if await effects.reserve_spend(run, expected, meter.most(batch.load) + run.slack):
             return batch, nothing, expected
         if run.sent:  # what those reserved is more than what they will be billed
             await run.sleep(SETTLE_POLL)
             continue
         spend = await effects.read_account(run)
-        fitting, rest = batch.within((run.terms.budget or 0) - spend.billed - spend.reserved)
+        fitting, rest = batch.within((run.terms.budget or 0) - spend.billed - spend.reserved, meter.most)
         if not fitting.rows:
             return nothing, batch, 0
-        expected = run.embedder.rate.expected(fitting.size, len(fitting.unique))
-        if await effects.reserve_spend(run, expected, fitting.most_tokens):
+        expected = meter.expected(fitting.load)
+        if await effects.reserve_spend(run, expected, meter.most(fitting.load)):
             return fitting, rest, expected
     raise Halted
 
@@ -91,7 +92,7 @@ async def ask(run: Run, batch: Batch, reserved: int) -> tuple[tuple[Batch, ...],
     """Send it and take the answer, or the refusal, for what it is. What is next, and after how many seconds."""
     began = time.monotonic()
     try:
-        answer = await effects.send_request(run, [row.text for row in batch.unique])
+        answer = await effects.send_request(run, [row.text for row in batch.unique], batch.load)
     except RejectedInput as error:
         await effects.release_spend(run, reserved)
         return await narrow(run, batch, error), 0.0
@@ -129,7 +130,7 @@ async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tupl
     good = tuple(row for row in batch.rows if row.text_hash in vectors)
     bad = Batch(tuple(row for row in batch.rows if row.text_hash not in vectors), batch.tries)
     taken = await _write_through_locks(run, good, vectors, reserved, answer.tokens)
-    run.truncated += sum(1 for row in good if row.size >= OPTIMISTIC_BYTES - 3 or batch.strictly_cut)
+    run.truncated += sum(row.truncated for row in good)
     run.written += len(taken)
     run.advanced(len(taken))
     await _notice_lost(run, [row for row in good if row.row_key not in taken], bool(taken))
@@ -144,7 +145,7 @@ async def narrow(run: Run, batch: Batch, error: RejectedInput) -> tuple[Batch, .
     """A refusal: halve, down to one text; a long text is cut once more; else it is recorded."""
     if len(batch.unique) > 1:
         return batch.halves()
-    if batch.size > STRICT_BYTES and not batch.strictly_cut:
+    if batch.load.size > STRICT_BYTES and not batch.strictly_cut:
         return (batch.cut_to(STRICT_BYTES),)
     return await give_up(run, batch, error.reason)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vectorops.clients.embedding_tokens import Load
 from vectorops.clients.embeddings import Embedded
 from vectorops.clients.locks import try_table_lock, unlock
 from vectorops.clients.postgres import speaking, statements
@@ -68,9 +69,9 @@ async def release_spend(run: Run, reserved: int, billed: int = 0) -> None:
     await _row(run, "release_spend", run.uid, run.token, reserved, billed)
 
 
-async def send_request(run: Run, texts: Sequence[str]) -> Embedded:
+async def send_request(run: Run, texts: Sequence[str], load: Load) -> Embedded:
     """One paid request. Dying between its answer and `write_batch` is what is paid for again: this one request."""
-    return await run.embedder.request(texts)
+    return await run.embedder.request(texts, load)
 
 
 async def write_batch(

@@ -17,7 +17,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from vectorops.clients.embedding_packing import MAX_REQUEST_TOKENS, PROVIDER_ESTIMATE
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database, speaking, statements
 from vectorops.clients.vectorcodec import register_vectors
@@ -168,7 +167,7 @@ async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
     """Pages of the table, cut into batches of what one request may hold."""
     rows: list[Row] = []
     after: list[str] | None = None
-    more = True
+    more, packed = True, run.embedder.meter.packed
     while (more or rows) and not run.halted:
         wanted = _wanted(run, run.size.rows)
         if wanted <= 0:
@@ -176,11 +175,13 @@ async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
                 return
             run.finish(End.LIMIT)
             return
-        while more and len(rows) < wanted and not run.halted:
+        most = run.most_request_tokens
+        count = fill(rows, wanted, most, packed)
+        while more and count == len(rows) < wanted:  # topped up, so that no request is smaller than it need be
             page = await next_page(run, after)
             more, after = len(page) == PAGE_ROWS, list(page[-1].key) if page else after
             rows += page
-        count = fill(rows, wanted, _most_bytes(run))
+            count = fill(rows, wanted, most, packed)
         if count:
             yield tuple(rows[:count])
         rows = rows[count:]
@@ -193,7 +194,8 @@ async def next_page(run: Run, after: list[str] | None) -> list[Row]:
     async with run.using:
         with speaking("reading rows to embed"):
             records = await run.session.fetch(sql, *args)
-    return [row_of(record["key"], record["row_key"], record["text"], record["text_hash"]) for record in records]
+    measured = await run.embedder.measure([record["text"] for record in records])
+    return [row_of(r["key"], r["row_key"], text, r["text_hash"]) for r, text in zip(records, measured, strict=True)]
 
 
 async def proved(run: Run) -> bool:
@@ -233,8 +235,3 @@ def _wanted(run: Run, rows: int) -> int:
     if run.limit is None:
         return rows
     return min(rows, run.limit - run.rows_done - run.in_flight)
-
-
-def _most_bytes(run: Run) -> int:
-    tokens = min(MAX_REQUEST_TOKENS, run.embedder.limits.request_tokens, run.limits.request_tokens)
-    return max(1, int(tokens / max(PROVIDER_ESTIMATE, run.embedder.rate.usual)))

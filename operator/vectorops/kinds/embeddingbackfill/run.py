@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from vectorops.clients.embedding_limits import Limits
+from vectorops.clients.embedding_packing import MAX_REQUEST_TOKENS
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import Connection, Database
 from vectorops.errors import OperatorError
@@ -75,6 +76,8 @@ class Run:
         self.reserving = asyncio.Lock()  # one batch at a time asks whether it fits into the budget
         self._session: Connection | None = None
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        if self.embedder.meter.known:
+            self.size.begin_full()
         self.adjust(self.terms)
 
     def adjust(self, terms: Terms) -> None:
@@ -124,6 +127,11 @@ class Run:
     def pausing(self) -> bool:
         """Whether the table is to be let go of."""
         return self._pause.is_set()
+
+    @property
+    def most_request_tokens(self) -> int:
+        """The most tokens that one request should hold now."""
+        return min(MAX_REQUEST_TOKENS, self.embedder.limits.request_tokens, self.limits.request_tokens)
 
     @property
     def since(self) -> datetime:

@@ -10,7 +10,7 @@ count. Reading pages adds $6 (rows) and, but for the first page, $7 (the last ke
 
 from __future__ import annotations
 
-from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES
+from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES, READ_CHARACTERS
 from vectorops.clients.sql import quote_ident
 from vectorops.clients.texttemplate import text_sql
 from vectorops.kinds.embeddingbackfill.target import KeyColumn, Target
@@ -23,7 +23,7 @@ def page_sql(target: Target, *, first: bool) -> str:
     text = text_sql(target.template, "t")
     after = "" if first else f"\n  AND {_after(target)}"
     return f"""SELECT {_key_array(target)} AS key, {row_key_sql(target)} AS row_key,
-       left({text.text}, {OPTIMISTIC_BYTES}) AS text, {text.hash} AS text_hash
+       left({text.text}, {READ_CHARACTERS}) AS text, {text.hash} AS text_hash
 FROM {target.declared.name} AS t
 WHERE {_pending(target)}{after}
 ORDER BY {", ".join(_column(key) for key in target.keys)}
