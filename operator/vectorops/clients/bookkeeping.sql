@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS vectorops.intent (
 CREATE TABLE IF NOT EXISTS vectorops.embedding_state (
     table_name text NOT NULL,       -- schema.table, quoted
     column_name text NOT NULL,      -- the embedding column
-    row_key text NOT NULL,          -- the key columns as one text
+    row_key text COLLATE "C" NOT NULL,  -- the key columns as one text
     text_hash bytea NOT NULL,       -- SHA-256 of the text that was embedded
     template_hash bytea NOT NULL,
     model text NOT NULL,
@@ -52,10 +52,12 @@ CREATE TABLE IF NOT EXISTS vectorops.embedding_state (
     embedded_at timestamptz NOT NULL DEFAULT statement_timestamp(),
     PRIMARY KEY (table_name, column_name, row_key)
 );
+-- Which row's embedding was made from this text already?
+CREATE INDEX IF NOT EXISTS embedding_state_text ON vectorops.embedding_state (table_name, column_name, text_hash);
 CREATE TABLE IF NOT EXISTS vectorops.failure (
     table_name text NOT NULL,
     column_name text NOT NULL,
-    row_key text NOT NULL,
+    row_key text COLLATE "C" NOT NULL,
     text_hash bytea NOT NULL,       -- of the text that could not be embedded: another text is tried again
     template_hash bytea NOT NULL,
     model text NOT NULL,

@@ -18,6 +18,8 @@ OPERATORS = {
     "Equal": "=", "NotEqual": "<>", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">=",
 }  # fmt: skip
 SUFFIXES = {"IsNull": "IS NULL", "IsNotNull": "IS NOT NULL"}
+REFUSED = re.compile(r"^(22...|23514|42883|42804|42846|0A000|54...)$")
+"""SQLSTATEs that say: these values, operators and types do not fit each other (23514: nor a domain's check)."""
 _TOKEN = re.compile(
     r"""(?P<cast>::(?:"(?:[^"]|"")+"|[a-z_][\w.]*)
                  (?:\ (?:varying|precision|without\ time\ zone|with\ time\ zone))?(?:\(\d+\))?(?:\[\])?)
@@ -40,9 +42,9 @@ class Compared(NamedTuple):
     values: tuple[str, ...] = ()
 
 
-def predicate_sql(conditions: Sequence[Compared]) -> str:
-    """All of them, joined by AND; empty for none."""
-    return " AND ".join(_condition(one) for one in conditions)
+def predicate_sql(conditions: Sequence[Compared], alias: str = "") -> str:
+    """All of them, joined by AND, of the table that the statement calls `alias`; empty for none."""
+    return " AND ".join(_condition(one, alias) for one in conditions)
 
 
 def literal(text: str) -> str:
@@ -60,8 +62,8 @@ def same_predicate(ours: str, servers: str | None) -> bool:
     return _words(ours) == _words(servers)
 
 
-def _condition(one: Compared) -> str:
-    column = quote_ident(one.column)
+def _condition(one: Compared, alias: str) -> str:
+    column = f"{alias}.{quote_ident(one.column)}" if alias else quote_ident(one.column)
     if one.operator in SUFFIXES:
         return f"{column} {SUFFIXES[one.operator]}"
     if one.operator == "In":

@@ -14,6 +14,7 @@ from vectorops.kinds.embeddingbackfill.observe import open_embedder
 from vectorops.kinds.embeddingbackfill.plan import Adjust, Begin, Stop
 from vectorops.kinds.embeddingbackfill.resource import Spec
 from vectorops.kinds.embeddingbackfill.run import CONCURRENCY, Run
+from vectorops.kinds.embeddingbackfill.selection import selection_of
 from vectorops.kinds.embeddingbackfill.target import Target
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
@@ -49,6 +50,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         target=observed.target,
         terms=action.terms,
         counts=observed.counts,
+        selection=selection_of(spec),
         limit=spec.limit,
         max_failed=spec.max_failed_rows,
         concurrency=spec.concurrency or CONCURRENCY,

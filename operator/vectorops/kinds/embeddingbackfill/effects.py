@@ -7,20 +7,35 @@ at a time, each in a transaction of its own: none is open while the provider thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vectorops.clients.embedding_tokens import Load
 from vectorops.clients.embeddings import Embedded
 from vectorops.clients.locks import try_table_lock, unlock
-from vectorops.clients.postgres import speaking, statements
+from vectorops.clients.postgres import speaking, sqlstate_of, statements
+from vectorops.clients.predicate import REFUSED
 from vectorops.clients.sql import qualified
+from vectorops.errors import OperatorError
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import Spend
 from vectorops.kinds.embeddingbackfill.run import Run
-from vectorops.kinds.embeddingbackfill.sql import unchanged_sql, write_sql
+from vectorops.kinds.embeddingbackfill.sql import page_sql, proof_sql
+from vectorops.kinds.embeddingbackfill.statement import Statement
 from vectorops.kinds.embeddingbackfill.target import Target
+from vectorops.kinds.embeddingbackfill.writing_sql import adopt_sql, copy_sql, unchanged_sql, write_sql
 
 PACKAGE = "vectorops.kinds.embeddingbackfill"
+WRITE_ROWS = 2_048  # in one statement: a full answer; 13 MB of 1,536 dimensions. More rows share a text
+ADOPT_ROWS = 5_000  # in one statement: hashes only, within a second
+
+
+class Found(NamedTuple):
+    """A row as read."""
+
+    key: tuple[str, ...]
+    row_key: str
+    text: str  # cut to what a model may read at best
+    text_hash: bytes  # of the whole text
 
 
 def scope(target: Target) -> tuple[str, str, bytes, str]:
@@ -38,12 +53,12 @@ def spend_of(row: Any) -> Spend:
 
 async def begin_run(run: Run) -> Spend:
     """Open the account of this run, or find it. Dying after it costs nothing."""
-    return spend_of(await _row(run, "begin_run", run.uid, run.token))
+    return spend_of(await _row(run, "begin_run", *run.account))
 
 
 async def read_account(run: Run) -> Spend:
     """What is reserved and billed by now."""
-    return spend_of(await _row(run, "spend", run.uid, run.token))
+    return spend_of(await _row(run, "spend", *run.account))
 
 
 async def take_table_lock(run: Run) -> bool:
@@ -60,13 +75,13 @@ async def release_table_lock(run: Run) -> None:
 
 async def reserve_spend(run: Run, expected: int, most: int) -> bool:
     """Reserve before a call. False: it may not fit into the budget. Dying after it leaves the reservation at risk."""
-    row = await _row(run, "reserve_spend", run.uid, run.token, expected, most, run.terms.budget)
+    row = await _row(run, "reserve_spend", *run.account, expected, most, run.terms.budget)
     return row is not None
 
 
 async def release_spend(run: Run, reserved: int, billed: int = 0) -> None:
     """Give a reservation back. Dying before it leaves the reservation at risk, and nothing is paid twice."""
-    await _row(run, "release_spend", run.uid, run.token, reserved, billed)
+    await _row(run, "release_spend", *run.account, reserved, billed)
 
 
 async def send_request(run: Run, texts: Sequence[str], load: Load) -> Embedded:
@@ -81,23 +96,52 @@ async def write_batch(
 
     A row that was edited or filled meanwhile takes nothing. Dying after it costs nothing.
     """
-    keys = [[row.key[number] for row in rows] for number in range(len(run.target.keys))]
-    dimensions = run.target.declared.dimensions
-    fixed = (*scope(run.target), dimensions, run.uid, run.token, reserved, billed)
-    hashes, values = [row.text_hash for row in rows], [vectors[row.text_hash] for row in rows]
-    async with run.using:
-        with speaking("writing embeddings"):
-            written = await run.session.fetch(write_sql(run.target), *fixed, hashes, values, *keys)
-    return {record["row_key"] for record in written}
+    written: set[str] = set()
+    for start in range(0, len(rows), WRITE_ROWS):
+        part = rows[start : start + WRITE_ROWS]
+        last = start + WRITE_ROWS >= len(rows)  # with it the bill: what is not written yet is at risk
+        bill = (reserved, billed) if last else (0, 0)
+        packed = [vectors[row.text_hash] for row in part]
+        statement = write_sql(run.scope, run.account, part, packed, *bill)
+        written |= {record["row_key"] for record in await _fetch(run, statement, "writing embeddings")}
+    return written
+
+
+async def copy_equal(run: Run, rows: Sequence[Found]) -> set[str]:
+    """Give rows what was made from the same text for another row. Their row_keys. Dying after it costs nothing.
+
+    A row_key of a former key may not read as the present one; then nothing is copied, and the texts are bought.
+    """
+    try:
+        copied = await _fetch(run, copy_sql(run.scope, run.account, rows), "copying embeddings of equal texts")
+    except OperatorError as error:
+        if REFUSED.match(sqlstate_of(error) or ""):
+            return set()
+        raise
+    return {record["row_key"] for record in copied}
+
+
+async def adopt_page(run: Run, after: Sequence[str] | None) -> list[list[str]]:
+    """Record today's texts for the next embeddings of others; their keys. Dying after it costs nothing."""
+    records = await _fetch(run, adopt_sql(run.scope, ADOPT_ROWS, after), "adopting embeddings")
+    return [list(record["key"]) for record in records]
+
+
+async def read_page(run: Run, rows: int, after: Sequence[str] | None) -> list[Found]:
+    """The next rows to embed behind the key `after`. A look, not an effect."""
+    records = await _fetch(run, page_sql(run.scope, rows, after), "reading rows to embed")
+    return [Found(tuple(r["key"]), r["row_key"], r["text"], r["text_hash"]) for r in records]
+
+
+async def find_left(run: Run) -> bool:
+    """Whether any row is left that is neither embedded, blank nor recorded. A look, not an effect."""
+    return bool((await _fetch(run, proof_sql(run.scope), "looking for rows that are left"))[0][0])
 
 
 async def count_unchanged(run: Run, rows: Sequence[Row]) -> int:
     """How many of these rows could still take the vector that was made for them. A look, not an effect."""
-    keys = [[row.key[number] for row in rows] for number in range(len(run.target.keys))]
-    async with run.using:
-        with speaking("looking at rows that took no embedding"):
-            count: int = await run.session.fetchval(unchanged_sql(run.target), [row.text_hash for row in rows], *keys)
-    return count
+    counted = await _fetch(run, unchanged_sql(run.scope, rows), "looking at rows that took no embedding")
+    return int(counted[0][0])
 
 
 async def record_failure(run: Run, batch: Batch, reason: str) -> None:
@@ -111,3 +155,9 @@ async def _row(run: Run, name: str, *args: Any) -> Any:
     async with run.using:
         with speaking("keeping the records of the backfill"):
             return await run.session.fetchrow(statements(PACKAGE)[name], *args)
+
+
+async def _fetch(run: Run, statement: Statement, what: str) -> Any:
+    async with run.using:
+        with speaking(what):
+            return await run.session.fetch(statement.sql, *statement.args)

@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database, speaking, statements
@@ -25,10 +24,10 @@ from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Row, fill, row_of
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.delivery import backoff, deliver
+from vectorops.kinds.embeddingbackfill.effects import Found
 from vectorops.kinds.embeddingbackfill.observation import End, Trouble
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
-from vectorops.kinds.embeddingbackfill.run import Run
-from vectorops.kinds.embeddingbackfill.sql import page_sql, pending_sql
+from vectorops.kinds.embeddingbackfill.run import Halted, Run
 from vectorops.runtime.work import Job
 
 PAGE_ROWS = 512  # at most 16 MB of texts at a time
@@ -112,6 +111,7 @@ async def sweeps(run: Run) -> End | None:
     run.spend, run.spent_at = await effects.begin_run(run), run.written
     while not run.halted:
         written = run.written
+        await adopt(run)
         await sweep(run)
         if await proved(run):
             return End.PROVED
@@ -126,7 +126,22 @@ async def prepare_session(run: Run) -> None:
     """Pin the output formats, and teach the session to send vectors."""
     with speaking("preparing a session"):
         await run.session.fetchrow(statements(effects.PACKAGE)["pin_formats"])
+        if run.selection.ids is None:
+            await run.session.fetchrow(statements(effects.PACKAGE)["walk_the_key"])
     await register_vectors(run.session, run.target.type_schema)
+
+
+async def adopt(run: Run) -> None:
+    """Record the texts of embeddings that others have written, if the selection asks for it."""
+    after: list[str] | None = None
+    while run.selection.adopts and not run.halted:
+        keys = await effects.adopt_page(run, after)
+        if not keys:
+            break
+        run.adopted += len(keys)
+        run.waiting = Trouble(Why.Adopting, f"{run.adopted} embeddings of others adopted. {Why.Adopting.next_step}")
+        after = keys[-1]
+    run.waiting = None
 
 
 async def sweep(run: Run) -> None:
@@ -139,6 +154,7 @@ async def sweep(run: Run) -> None:
             if run.halted:
                 break
             run.in_flight += len(rows)
+            run.flying.update(row.text_hash for row in rows)
             flying.add(asyncio.create_task(_deliver(run, rows), name=f"deliver {run.uid}"))
         while flying:
             await land(flying)
@@ -164,47 +180,55 @@ async def land(flying: set[asyncio.Task[None]]) -> None:
 
 
 async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
-    """Pages of the table, cut into batches of what one request may hold."""
+    """Pages of the table, cut into batches of what one request may hold; rows of one text go together."""
     rows: list[Row] = []
     after: list[str] | None = None
-    more, packed = True, run.embedder.meter.packed
+    more, packed, run.left = True, run.embedder.meter.packed, 0
     while (more or rows) and not run.halted:
-        wanted = _wanted(run, run.size.rows)
+        wanted = run.pace.most(_allowed(run, run.size.rows))
         if wanted <= 0:
-            if run.in_flight:  # some may not be written, and then others take their place: by the next sweep
-                return
-            run.finish(End.LIMIT)
+            if not (run.in_flight or run.left):  # else some may not be written, and others take their place: later
+                run.finish(End.LIMIT)
             return
         most = run.most_request_tokens
         count = fill(rows, wanted, most, packed)
-        while more and count == len(rows) < wanted:  # topped up, so that no request is smaller than it need be
-            page = await next_page(run, after)
-            more, after = len(page) == PAGE_ROWS, list(page[-1].key) if page else after
-            rows += page
+        while more and count == len(rows) < wanted and not run.halted:  # topped up: no request smaller than need be
+            asked = run.pace.most(_allowed(run, PAGE_ROWS + len(rows)) - len(rows))
+            if asked <= 0:  # what was copied from the last page counts
+                break
+            page = await effects.read_page(run, asked, after)
+            more, after = len(page) == asked, list(page[-1].key) if page else after
+            rows += await to_buy(run, page)
             count = fill(rows, wanted, most, packed)
-        if count:
-            yield tuple(rows[:count])
-        rows = rows[count:]
+        if count and await _paced(run, count):
+            texts = {row.text_hash for row in rows[:count]}
+            yield tuple(rows[:count] + [row for row in rows[count:] if row.text_hash in texts])
+            rows = [row for row in rows[count:] if row.text_hash not in texts]
 
 
-async def next_page(run: Run, after: list[str] | None) -> list[Row]:
-    """The next rows to embed behind the key `after`."""
-    sql = page_sql(run.target, first=after is None)
-    args: list[Any] = [*effects.scope(run.target), run.since, PAGE_ROWS] + ([] if after is None else [after])
-    async with run.using:
-        with speaking("reading rows to embed"):
-            records = await run.session.fetch(sql, *args)
-    measured = await run.embedder.measure([record["text"] for record in records])
-    return [row_of(r["key"], r["row_key"], text, r["text_hash"]) for r, text in zip(records, measured, strict=True)]
+async def to_buy(run: Run, page: list[Found]) -> list[Row]:
+    """The rows whose texts are to be bought. Those bought before are copied, those in flight are left for later.
+
+    What is in flight is noted before the copying: what lands between the two was too late for it.
+    """
+    flying = set(run.flying)
+    if not page:
+        return []
+    copied = await effects.copy_equal(run, page)
+    if copied:
+        run.written += len(copied)
+        run.advanced(len(copied))
+        await _paced(run, len(copied))
+    rest = [found for found in page if found.row_key not in copied]
+    kept = [found for found in rest if found.text_hash not in flying]
+    run.left += len(rest) - len(kept)
+    measured = await run.embedder.measure([found.text for found in kept])
+    return [row_of(found.key, found.row_key, one, found.text_hash) for found, one in zip(kept, measured, strict=True)]
 
 
 async def proved(run: Run) -> bool:
     """The proof that no row is left that is neither embedded, blank nor recorded. None is sought when halted."""
-    if run.halted:
-        return False
-    async with run.using:
-        with speaking("looking for rows that are left"):
-            return not await run.session.fetchval(pending_sql(run.target), *effects.scope(run.target), run.since)
+    return not run.halted and not await effects.find_left(run)
 
 
 async def watch_for_builds(run: Run) -> None:
@@ -225,13 +249,24 @@ async def who_wants(database: Database, table_oid: int) -> Demand:
 
 
 async def _deliver(run: Run, rows: tuple[Row, ...]) -> None:
+    texts = {row.text_hash for row in rows}
     try:
         await deliver(run, rows)
     finally:
         run.in_flight -= len(rows)
+        run.flying -= texts
 
 
-def _wanted(run: Run, rows: int) -> int:
+async def _paced(run: Run, rows: int) -> bool:
+    """Wait until so many rows may go. False: nothing more is to be sent."""
+    try:
+        await run.unless_halted(run.pace.admit(rows))
+    except Halted:
+        return False
+    return True
+
+
+def _allowed(run: Run, rows: int) -> int:
     if run.limit is None:
         return rows
-    return min(rows, run.limit - run.rows_done - run.in_flight)
+    return min(rows, run.limit - run.rows_done - run.in_flight - run.left)

@@ -19,18 +19,24 @@ class Terms:
     budget: int | None = None  # tokens
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    rows_per_second: int | None = None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The table in one scan."""
+    """The selected rows in one scan."""
 
     rows: int
     embedded: int
-    blank: int  # no embedding and no text
+    blank: int  # no text; with select Missing only those that have no embedding either
     failed: int  # recorded as not embeddable, with the text they have now
     pending: int  # left to embed
     pending_bytes: int = 0  # of their texts
+    missing: int | None = None  # of those left, how many have no embedding; None: all
+    stale: int = 0  # embeddings known to be of another text, template, model or dimensions; not with Missing
+    unknown: int = 0  # embeddings that others have written; not with Missing
+    to_adopt: int = 0  # as many of these are to be recorded as those of today's texts
+    absent_ids: int = 0  # of spec.ids, how many name no row
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,24 @@ since the counts were taken. Counting uses a session of its own: a scan must not
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from pydantic import SecretStr
 
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import speaking, statements
 from vectorops.errors import OperatorError, Reason, Stalled
+from vectorops.kinds.embeddingbackfill.asking import look_at_selection
 from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
 from vectorops.kinds.embeddingbackfill.filling import session_name
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, FailedRow, Observation, Spend, Trouble, WorkSeen
+from vectorops.kinds.embeddingbackfill.parts import Select
 from vectorops.kinds.embeddingbackfill.plan import over
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.resource import Spec, Status
 from vectorops.kinds.embeddingbackfill.run import Run
+from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
 from vectorops.kinds.embeddingbackfill.sql import counts_sql
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime.context import Context
@@ -47,9 +50,13 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
     if isinstance(declared, Flaw):
         return Observation(declared=declared, work=_work(ctx, subject))
     catalogue = await ctx.stores.ready(store, BUILD_AGE)
-    target = target_of(declared, await table_facts(store, declared))
+    facts = await table_facts(store, declared)
+    target, asked = target_of(declared, facts), selection_of(spec)
     if isinstance(target, Flaw):
         return Observation(declared=declared, target=target, work=_work(ctx, subject))
+    absent = await look_at_selection(store.database, target, facts.columns, asked)
+    if isinstance(absent, Flaw):
+        return Observation(declared=declared, target=absent, work=_work(ctx, subject))
     embedder = await open_embedder(ctx, store)
     seen = await _account(store, subject, spec, target)
     build = next((build.phase for build in catalogue.builds if build.table_oid == target.oid), "")
@@ -57,7 +64,7 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
     if work is not None and work.running:
         counts = work.counts
     elif not build:  # a scan's snapshot is what CREATE INDEX CONCURRENTLY would have to wait for
-        counts = await _counts(store, subject, spec, target, seen[0])
+        counts = replace(await _counts(store, subject, spec, target, seen[0]), absent_ids=absent)
     return Observation(
         declared=declared,
         target=target,
@@ -152,18 +159,17 @@ async def _account(store: Store, subject: Subject, spec: Spec, target: Target) -
 
 
 async def _counts(store: Store, subject: Subject, spec: Spec, target: Target, spend: Spend) -> Counts:
-    if not await store.database.fetchval(statements(PACKAGE)["has_bookkeeping"]):
-        scanned = counts_sql(target, bookkeeping=False)
-        args: tuple[Any, ...] = ()
-    else:
-        scanned = counts_sql(target)
-        args = (*scope(target), spend.failures_since(spec.run_token or ""))
+    asked = selection_of(spec)
+    begun = spend.started_at if asked.select is Select.ALL else None
+    scope = Scope(target, asked, spend.failures_since(spec.run_token or ""), begun)
+    remembered = await store.database.fetchval(statements(PACKAGE)["has_bookkeeping"])
+    statement = counts_sql(scope, bookkeeping=remembered)
     async with store.database.session(session_name(subject.uid)) as connection:
         with speaking("counting the rows to embed"):
             await connection.fetchrow(statements(PACKAGE)["pin_formats"])
-            row = await connection.fetchrow(scanned, *args, timeout=COUNT_SECONDS)
+            row = await connection.fetchrow(statement.sql, *statement.args, timeout=COUNT_SECONDS)
     assert row is not None, "an aggregate returns a row"
-    return Counts(row["rows"], row["embedded"], row["blank"], row["failed"], row["pending"], row["pending_bytes"])
+    return Counts(**row, to_adopt=row["unknown"] if asked.adopts else 0)
 
 
 def _run(ctx: Context, subject: Subject) -> Run | None:

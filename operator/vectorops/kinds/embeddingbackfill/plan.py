@@ -71,6 +71,7 @@ def terms_of(spec: Spec, price: Decimal | None) -> Terms:
         budget=min(allowed) if allowed else None,
         requests_per_minute=limits.requests_per_minute if limits else None,
         tokens_per_minute=limits.tokens_per_minute if limits else None,
+        rows_per_second=limits.rows_per_second if limits else None,
     )
 
 
@@ -178,12 +179,13 @@ def too_many_rows_failed(view: Look) -> Verdict | None:
 def nothing_is_left(view: Look) -> Verdict | None:
     """The counts prove it: no selected row without embedding, blank text or recorded failure."""
     counts, done = _counts(view), view.observed.spend.rows_done
-    if counts.pending:
+    if counts.pending or counts.to_adopt:
         return None
     if counts.failed:
         message = f"{done} rows embedded, {counts.failed} could not be. {Reason.CompletedWithFailures.next_step}"
         return _complete(Reason.CompletedWithFailures, message)
     skipped = f", {counts.blank} have no text" if counts.blank else ""
+    skipped += f", {counts.absent_ids} of spec.ids name no row" if counts.absent_ids else ""
     return _complete(Reason.Succeeded, f"{done} rows embedded{skipped}; none is left.")
 
 

@@ -65,10 +65,17 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD',
        set_config('IntervalStyle', 'postgres', false), set_config('extra_float_digits', '1', false),
        set_config('bytea_output', 'hex', false), set_config('lc_monetary', 'C', false)
 
+-- name: walk_the_key
+-- Pages follow the key's index whatever the statistics say: a table just filled has none, and a sort of all of it, or a
+-- hash of all that is remembered, for each page would make the work quadratic. Not for ids, which are looked up. A forbidden
+-- way that must be taken looks so dear that it would be compiled, hence jit.
+SELECT set_config('enable_sort', 'off', false), set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)
+
 -- name: has_bookkeeping
 -- Whether our tables are there to be read; before the first run they are not, and then nothing was spent or failed.
-SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure')
+SELECT count(*) = 4 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure', 'embedding_state', 'ledger')
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 
 -- name: spend

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -22,6 +22,9 @@ from vectorops.clients.postgres import Connection, Database
 from vectorops.errors import OperatorError
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Spend, Terms, Trouble
+from vectorops.kinds.embeddingbackfill.pace import Pace
+from vectorops.kinds.embeddingbackfill.parts import Select
+from vectorops.kinds.embeddingbackfill.selection import Scope, Selection
 from vectorops.kinds.embeddingbackfill.target import Target
 
 RATE_SECONDS = 30.0  # long enough to smooth over one batch, short enough to follow a provider that slows down
@@ -45,6 +48,9 @@ class Run:
     target: Target
     terms: Terms
     counts: Counts  # as counted before the work began
+    selection: Selection = field(default_factory=Selection)
+    on_account: str = ""  # request_uid of vectorops.spend; '' is this object's own
+    begun: datetime | None = None  # of the run by the ledger, if it is guarded; else when its account was opened
     limit: int | None = None
     max_failed: int | None = None
     concurrency: int = CONCURRENCY
@@ -57,7 +63,9 @@ class Run:
     error: Trouble | None = None  # set at the end
     ended_at: datetime | None = None
     waiting: Trouble | None = None
-    written: int = 0  # rows, by this process
+    written: int = 0  # rows, by this process; those copied from an equal text included
+    adopted: int = 0  # embeddings of others whose texts were recorded, by this process
+    left: int = 0  # rows of this sweep whose text is in flight for another row; the next sweep copies
     failed: int = 0
     truncated: int = 0
     in_flight: int = 0  # rows handed out and not settled
@@ -74,6 +82,7 @@ class Run:
         self._stop, self._pause, self._halt = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.using = asyncio.Lock()  # one statement at a time on the session
         self.reserving = asyncio.Lock()  # one batch at a time asks whether it fits into the budget
+        self.flying: set[bytes] = set()  # hashes of the texts that are handed out and not settled
         self._session: Connection | None = None
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         if self.embedder.meter.known:
@@ -84,6 +93,7 @@ class Run:
         """Work under these terms from now on."""
         self.terms = terms
         self.limits = Limits(terms.requests_per_minute, terms.tokens_per_minute)
+        self.pace = Pace(terms.rows_per_second)
 
     def stop(self) -> None:
         """End after the write in hand."""
@@ -137,6 +147,17 @@ class Run:
     def since(self) -> datetime:
         """Failures recorded before this do not count."""
         return self.spend.failures_since(self.token)
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """request_uid and run_token of vectorops.spend."""
+        return self.on_account or self.uid, self.token
+
+    @property
+    def scope(self) -> Scope:
+        """What the statements speak of. With All, what was made before the run began is to be made again."""
+        begun = (self.begun or self.spend.started_at) if self.selection.select is Select.ALL else None
+        return Scope(self.target, self.selection, self.since, begun)
 
     @property
     def session(self) -> Connection:
@@ -197,5 +218,13 @@ class Run:
         c, failed = self.counts, min(self.failed, self.counts.pending)
         pending = max(0, c.pending - self.written - failed)
         share = pending / c.pending if c.pending else 0
-        size = round(c.pending_bytes * share)
-        return Counts(c.rows, c.embedded + self.written, c.blank, c.failed + failed, pending, size)
+        missing = c.pending if c.missing is None else c.missing
+        return replace(
+            c,
+            embedded=c.embedded + round(self.written * missing / c.pending) if c.pending else c.embedded,
+            failed=c.failed + failed,
+            pending=pending,
+            pending_bytes=round(c.pending_bytes * share),
+            missing=round(missing * share),
+            to_adopt=max(0, c.to_adopt - self.adopted),
+        )

@@ -1,143 +1,136 @@
-"""The statements that depend on the table: pages of rows to embed, the counts, the write. Pure text, exact tests.
+"""The statements that read the table: pages of rows to embed, the proof that none is left, the counts. Pure text.
 
-Every one says by the same words what is still to do: the embedding is NULL, the text is not blank, and no failure is
-recorded for this very text, template and model. They run on a session whose search_path is pg_catalog and whose output
-formats are pinned, because keys travel as text.
-
-Parameters of all reading statements: $1 table_name, $2 column_name, $3 template_hash, $4 model, $5 since when failures
-count. Reading pages adds $6 (rows) and, but for the first page, $7 (the last key, text[]).
+Whether a row is to be embedded is said by the same words in all of them; see `selection.py`. They run on a session
+whose search_path is pg_catalog and whose output formats are pinned, because keys travel as text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES, READ_CHARACTERS
-from vectorops.clients.sql import quote_ident
 from vectorops.clients.texttemplate import text_sql
-from vectorops.kinds.embeddingbackfill.target import KeyColumn, Target
-
-WRITE_KEYS = 12  # the number of the first parameter that holds keys in `write_sql`
-
-
-def page_sql(target: Target, *, first: bool) -> str:
-    """The next rows to embed in key order: key text[], row_key, text (cut to what a model may read), text_hash."""
-    text = text_sql(target.template, "t")
-    after = "" if first else f"\n  AND {_after(target)}"
-    return f"""SELECT {_key_array(target)} AS key, {row_key_sql(target)} AS row_key,
-       left({text.text}, {READ_CHARACTERS}) AS text, {text.hash} AS text_hash
-FROM {target.declared.name} AS t
-WHERE {_pending(target)}{after}
-ORDER BY {", ".join(_column(key) for key in target.keys)}
-LIMIT $6"""  # noqa: S608 - identifiers are quoted, literals escaped
-
-
-def pending_sql(target: Target) -> str:
-    """Whether any row is left to embed: the proof that the work is done."""
-    return f"SELECT EXISTS (SELECT FROM {target.declared.name} AS t\nWHERE {_pending(target)})"  # noqa: S608 - as above
-
-
-def counts_sql(target: Target, *, bookkeeping: bool = True) -> str:
-    """All figures of the table in one scan: rows, embedded, blank, failed, pending, pending_bytes.
-
-    Without bookkeeping (nothing was ever recorded here) it has no parameters, and nothing has failed.
-    """
-    text = text_sql(target.template, "t")
-    column = _embedding(target)
-    failed = f"{column} IS NULL AND NOT {text.blank} AND {_failed(target)}" if bookkeeping else "false"
-    return f"""SELECT count(*) AS rows, count(*) FILTER (WHERE r.present) AS embedded,
-       count(*) FILTER (WHERE r.blank) AS blank, count(*) FILTER (WHERE r.failed) AS failed,
-       count(r.size) AS pending, coalesce(sum(r.size), 0)::bigint AS pending_bytes
-FROM (
-  SELECT s.present, s.blank, s.failed, CASE WHEN NOT (s.present OR s.blank OR s.failed) THEN s.size END AS size
-  FROM (
-    SELECT {column} IS NOT NULL AS present,
-           {column} IS NULL AND {text.blank} AS blank,
-           {failed} AS failed,
-           CASE WHEN {column} IS NULL THEN least(octet_length({text.text}), {OPTIMISTIC_BYTES}) END AS size
-    FROM {target.declared.name} AS t
-  ) AS s
-) AS r"""  # noqa: S608 - as above
-
-
-def write_sql(target: Target) -> str:
-    """Write vectors to rows whose text is still the one embedded, remember that, settle the bill: one statement.
-
-    $1 table_name, $2 column_name, $3 template_hash, $4 model, $5 dimensions, $6 request_uid, $7 run_token, $8 reserved,
-    $9 billed, $10 text hashes, $11 vectors, from $12 on one text[] a key column. Returns the row_keys written.
-    """
-    names = [f"k{number}" for number in range(len(target.keys))]
-    arrays = ["$10::bytea[]", f"$11::{quote_ident(target.type_schema)}.vector[]"]
-    arrays += [f"${WRITE_KEYS + number}::text[]" for number in range(len(target.keys))]
-    same = [f"{_column(key)} = a.{name}::{key.type}" for key, name in zip(target.keys, names, strict=True)]
-    return f"""WITH answer AS (
-  SELECT * FROM unnest({", ".join(arrays)}) AS u(text_hash, embedding, {", ".join(names)})
-), written AS (
-  UPDATE {target.declared.name} AS t SET {quote_ident(target.declared.column)} = a.embedding
-  FROM answer AS a
-  WHERE {" AND ".join(same)}
-    AND {_embedding(target)} IS NULL AND {text_sql(target.template, "t").hash} = a.text_hash
-  RETURNING {row_key_sql(target)} AS row_key, a.text_hash
-), remembered AS (
-  INSERT INTO vectorops.embedding_state
-    (table_name, column_name, row_key, text_hash, template_hash, model, dimensions)
-  SELECT $1, $2, w.row_key, w.text_hash, $3, $4, $5 FROM written AS w
-  ON CONFLICT (table_name, column_name, row_key) DO UPDATE
-  SET text_hash = excluded.text_hash, template_hash = excluded.template_hash, model = excluded.model,
-      dimensions = excluded.dimensions, embedded_at = statement_timestamp()
-), settled AS (
-  UPDATE vectorops.spend
-  SET tokens_reserved = greatest(0, tokens_reserved - $8), tokens_billed = tokens_billed + $9, requests = requests + 1,
-      rows_done = rows_done + (SELECT count(*) FROM written), updated_at = statement_timestamp()
-  WHERE request_uid = $6 AND run_token = $7
+from vectorops.kinds.embeddingbackfill.selection import (
+    Scope,
+    adoptable_sql,
+    column_sql,
+    embedding_sql,
+    failed_sql,
+    key_parts,
+    narrowed_sql,
+    needs_sql,
+    pending_sql,
+    row_key_sql,
+    rows_sql,
+    stale_sql,
+    unknown_sql,
 )
-SELECT w.row_key FROM written AS w"""  # noqa: S608 - as above
+from vectorops.kinds.embeddingbackfill.statement import Statement, Values
+from vectorops.kinds.embeddingbackfill.target import Target
 
 
-def unchanged_sql(target: Target) -> str:
-    """How many of these rows are still NULL with the same text. $1 text hashes, from $2 on one text[] a key column."""
-    names = [f"k{number}" for number in range(len(target.keys))]
-    arrays = ["$1::bytea[]"] + [f"${number + 2}::text[]" for number in range(len(target.keys))]
-    same = [f"{_column(key)} = a.{name}::{key.type}" for key, name in zip(target.keys, names, strict=True)]
-    return f"""SELECT count(*) FROM unnest({", ".join(arrays)}) AS a(text_hash, {", ".join(names)})
-JOIN {target.declared.name} AS t ON {" AND ".join(same)}
-WHERE {_embedding(target)} IS NULL AND {text_sql(target.template, "t").hash} = a.text_hash"""  # noqa: S608 - as above
-
-
-def row_key_sql(target: Target) -> str:
-    """The key as one text: itself if it is one column, else a JSON array of texts."""
-    if len(target.keys) == 1:
-        return f"{_column(target.keys[0])}::text"
-    return f"json_build_array({', '.join(f'{_column(key)}::text' for key in target.keys)})::text"
-
-
-def _pending(target: Target) -> str:
-    blank = text_sql(target.template, "t").blank
-    return f"{_embedding(target)} IS NULL AND NOT {blank}\n  AND NOT {_failed(target)}"
-
-
-def _failed(target: Target) -> str:
-    return (
-        "EXISTS (SELECT FROM vectorops.failure AS f\n"
-        f"    WHERE f.table_name = $1 AND f.column_name = $2 AND f.row_key = {row_key_sql(target)}\n"
-        f"      AND f.text_hash = {text_sql(target.template, 't').hash}\n"
-        "      AND f.template_hash = $3 AND f.model = $4 AND f.last_at >= $5)"
+def page_sql(scope: Scope, rows: int, after: Sequence[str] | None = None) -> Statement:
+    """The next rows to embed in key order: key text[], row_key, text (cut to what a model may read), text_hash."""
+    v = scope.values(rows=rows, after=after)
+    target, text = scope.target, text_sql(scope.target.template, "t")
+    return v.statement(
+        f"""SELECT {key_array_sql(target)} AS key, {row_key_sql(target)} AS row_key,
+       left({text.text}, {READ_CHARACTERS}) AS text, {text.hash} AS text_hash
+FROM {rows_sql(scope, v)}
+WHERE {pending_sql(scope, v)}{"" if after is None else f"{chr(10)}  AND {after_sql(target, v)}"}
+ORDER BY {order_sql(target)}
+LIMIT {v["rows"]}"""  # noqa: S608 - identifiers are quoted, literals escaped
     )
 
 
-def _after(target: Target) -> str:
-    columns = [_column(key) for key in target.keys]
-    values = [f"($7::text[])[{number}]::{key.type}" for number, key in enumerate(target.keys, start=1)]
+def proof_sql(scope: Scope) -> Statement:
+    """Whether any row is left to embed or to adopt: false is the proof that the work is done."""
+    v = scope.values()
+    left = f"EXISTS (SELECT FROM {rows_sql(scope, v)}\nWHERE {pending_sql(scope, v)})"
+    if scope.selection.adopts:
+        left += f"\nOR EXISTS (SELECT FROM {rows_sql(scope, v)}\nWHERE {adoptable_sql(scope, v)})"
+    return v.statement(f"SELECT {left}")
+
+
+def counts_sql(scope: Scope, *, bookkeeping: bool = True) -> Statement:
+    """All figures of the selected rows in one scan: rows, embedded, blank, failed, stale, unknown, pending...
+
+    blank: without a text, but for Missing only where they have no embedding either. stale: embeddings known to be of
+    something else; unknown: embeddings written by others; neither is looked for with Missing. Without bookkeeping
+    nothing was ever recorded here: nothing has failed, and every embedding is of unknown provenance.
+    """
+    v = scope.values()
+    text, there = text_sql(scope.target.template, "t"), f"{embedding_sql(scope.target)} IS NOT NULL"
+    looks = scope.selection.overwrites
+    blank = text.blank if looks else f"NOT ({there}) AND {text.blank}"
+    failed = f"{needs_sql(scope, v)} AND NOT {text.blank} AND {failed_sql(scope, v)}" if bookkeeping else "false"
+    return v.statement(
+        f"""SELECT count(*) AS rows, count(*) FILTER (WHERE r.present) AS embedded,
+       count(*) FILTER (WHERE r.blank) AS blank, count(*) FILTER (WHERE r.failed) AS failed,
+       count(*) FILTER (WHERE r.stale AND NOT r.blank) AS stale,
+       count(*) FILTER (WHERE r.unknown AND NOT r.blank) AS unknown,
+       count(r.size) AS pending, coalesce(sum(r.size), 0)::bigint AS pending_bytes,
+       count(r.size) FILTER (WHERE NOT r.present) AS missing
+FROM (
+  SELECT s.present, s.blank, s.failed, s.stale, s.unknown,
+         CASE WHEN s.needs AND NOT (s.blank OR s.failed) THEN s.size END AS size
+  FROM (
+    SELECT {there} AS present, {blank} AS blank, {failed} AS failed,
+           {f"{there} AND ({stale_sql(scope, v)})" if looks else "false"} AS stale,
+           {unknown_sql(scope, v) if looks else "false"} AS unknown,
+           {needs_sql(scope, v)} AS needs,
+           least(octet_length({text.text}), {OPTIMISTIC_BYTES}) AS size
+    FROM {_counted(scope, v, bookkeeping)}
+    WHERE {narrowed_sql(scope, v)}
+  ) AS s
+) AS r"""  # noqa: S608 - as above
+    )
+
+
+def absent_ids_sql(scope: Scope) -> Statement:
+    """How many of the ids name no row of the table; fails where one does not read as the key's type."""
+    keys = scope.target.keys
+    v = scope.values()
+    arrays = ", ".join(f"{v[f'id{number}']}::text[]" for number in range(len(keys)))
+    same = " AND ".join(f"{column_sql(key)} = i.k{number}::{key.type}" for number, key in enumerate(keys))
+    names = ", ".join(f"k{number}" for number in range(len(keys)))
+    return v.statement(
+        f"""SELECT count(*) FROM unnest({arrays}) AS i({names})
+WHERE NOT EXISTS (SELECT FROM {scope.target.declared.name} AS t WHERE {same})"""  # noqa: S608 - as above
+    )
+
+
+def readable_id_sql(target: Target, one: str) -> Statement:
+    """Reads one id as the key's type, or fails."""
+    parts = key_parts([one], len(target.keys))
+    v = Values(**{f"id{number}": part[0] for number, part in enumerate(parts)})
+    return v.statement(
+        "SELECT " + ", ".join(f"{v[f'id{number}']}::text::{key.type}::text" for number, key in enumerate(target.keys))
+    )
+
+
+def after_sql(target: Target, v: Values) -> str:
+    """Rows behind the last key."""
+    columns = [column_sql(key) for key in target.keys]
+    values = [f"({v['after']}::text[])[{number}]::{key.type}" for number, key in enumerate(target.keys, start=1)]
     if len(columns) == 1:
         return f"{columns[0]} > {values[0]}"
     return f"({', '.join(columns)}) > ({', '.join(values)})"
 
 
-def _key_array(target: Target) -> str:
-    return f"ARRAY[{', '.join(f'{_column(key)}::text' for key in target.keys)}]"
+def order_sql(target: Target) -> str:
+    """The key's order."""
+    return ", ".join(column_sql(key) for key in target.keys)
 
 
-def _column(key: KeyColumn) -> str:
-    return f"t.{quote_ident(key.name)}"
+def key_array_sql(target: Target) -> str:
+    """The key as text[], as `after` takes it."""
+    return f"ARRAY[{', '.join(f'{column_sql(key)}::text' for key in target.keys)}]"
 
 
-def _embedding(target: Target) -> str:
-    return f"t.{quote_ident(target.declared.column)}"
+def _counted(scope: Scope, v: Values, bookkeeping: bool) -> str:
+    if bookkeeping or not scope.selection.overwrites:
+        return rows_sql(scope, v)
+    nothing = "NULL::text AS row_key, NULL::bytea AS text_hash, NULL::bytea AS template_hash, NULL::text AS model"
+    nothing += ", NULL::int AS dimensions, NULL::timestamptz AS embedded_at"
+    return f"{scope.target.declared.name} AS t CROSS JOIN (SELECT {nothing}) AS e"

@@ -74,6 +74,7 @@ class Target:
     keys: tuple[KeyColumn, ...]
     type_schema: str
     template: TextTemplate
+    sized: bool = True  # the column's type says how many dimensions its vectors have
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def target_of(declared: Declared, facts: Facts) -> Target | Flaw:
         if flaw is not None:
             return flaw
     template = parse_template(declared.template, declared.prefix)
-    return Target(declared, facts.oid, facts.keys, facts.type_schema, template)
+    sized = facts.dimensions != ANY_DIMENSIONS
+    return Target(declared, facts.oid, facts.keys, facts.type_schema, template, sized)
 
 
 def _table_flaw(declared: Declared, facts: Facts) -> Flaw | None:

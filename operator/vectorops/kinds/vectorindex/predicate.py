@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
-from vectorops.clients.predicate import Compared, predicate_sql
+from vectorops.clients.predicate import REFUSED, Compared, predicate_sql
 from vectorops.clients.sql import qualified
 from vectorops.errors import OperatorError
 from vectorops.kinds.vectorindex import steps
@@ -29,7 +29,6 @@ SETTINGS = {  # one shape of plan for every predicate: a sequential scan with al
     "enable_bitmapscan": "off",
     "max_parallel_workers_per_gather": "0",
 }
-REFUSED = re.compile(r"^(22...|42883|42804|42846|0A000|54...)$")  # values, operators and types that do not fit
 UNREADABLE = "42501"  # insufficient_privilege
 MOVING = re.compile(r"\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE)  # another day tomorrow
 Key = tuple[int, str, int, str]  # table, our predicate, index, its predicate
