@@ -45,7 +45,9 @@ class Watcher:
     async def watch(self) -> None:
         """Until cancelled; a server that is away is not without an index."""
         sql = (
-            "SELECT (SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()), "
+            # not the progress view: a second build of the table waits for the first one's lock before it shows there
+            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+            "AND leader_pid IS NULL AND query LIKE 'CREATE INDEX CONCURRENTLY%'), "
             "(SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = $1 AND "
             "i.indisvalid AND i.indisready)"
         )
