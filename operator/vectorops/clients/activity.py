@@ -21,7 +21,10 @@ class Blocker:
 
 @dataclass(frozen=True)
 class Build:
-    """A CREATE INDEX or REINDEX that runs now, ours or not (pg_stat_progress_create_index)."""
+    """A CREATE INDEX or REINDEX that runs now, ours or not (pg_stat_progress_create_index).
+
+    Of another role's, without pg_monitor, only pid and table are known: index_oid is None, the figures are 0.
+    """
 
     pid: int
     backend_start: datetime | None

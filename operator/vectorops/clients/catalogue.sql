@@ -136,16 +136,25 @@ SELECT jsonb_build_object(
         JOIN pg_roles o ON o.oid = v.relowner),
     'builds', (SELECT coalesce(jsonb_agg(jsonb_build_object(
             'pid', p.pid, 'backend_start', a.backend_start, 'application_name', coalesce(a.application_name, ''),
-            'query_start', a.query_start, 'table_oid', p.relid, 'index_oid', nullif(p.index_relid, 0), 'command', p.command,
-            'phase', p.phase, 'blocks_done', p.blocks_done, 'blocks_total', p.blocks_total,
-            'tuples_done', p.tuples_done, 'tuples_total', p.tuples_total,
-            'lockers_done', p.lockers_done, 'lockers_total', p.lockers_total,
+            'query_start', a.query_start, 'table_oid', t.oid, 'index_oid', nullif(p.index_relid, 0),
+            'command', coalesce(p.command, ''), 'phase', coalesce(p.phase, 'hidden from our role'),
+            'blocks_done', coalesce(p.blocks_done, 0), 'blocks_total', coalesce(p.blocks_total, 0),
+            'tuples_done', coalesce(p.tuples_done, 0), 'tuples_total', coalesce(p.tuples_total, 0),
+            'lockers_done', coalesce(p.lockers_done, 0), 'lockers_total', coalesce(p.lockers_total, 0),
             'blocker', (SELECT jsonb_build_object('pid', b.pid, 'age_seconds', b.age, 'state', b.state,
                                                   'application_name', coalesce(b.application_name, ''))
                         FROM activity b WHERE b.pid = p.current_locker_pid)
         ) ORDER BY p.pid), '[]')
-        FROM pg_stat_progress_create_index p JOIN activity a ON a.pid = p.pid
-        WHERE p.datid = me.database_oid AND p.relid IS NOT NULL),
+        FROM pg_stat_progress_create_index p
+        JOIN activity a ON a.pid = p.pid
+        -- without pg_monitor nothing but pid and database of another role's build is shown; its lock tells the table
+        JOIN LATERAL (
+            SELECT coalesce(p.relid, min(l.relation)) AS oid
+            FROM lock l JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'm', 'p')
+            WHERE l.pid = p.pid AND l.granted AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock')
+              AND c.relnamespace <> 'pg_catalog'::regnamespace
+        ) t ON t.oid IS NOT NULL
+        WHERE p.datid = me.database_oid),
     'sessions', (SELECT coalesce(jsonb_agg(jsonb_build_object(
             'pid', a.pid, 'backend_start', a.backend_start, 'application_name', a.application_name, 'state', a.state,
             'query_start', a.query_start, 'wait_event_type', a.wait_event_type) ORDER BY a.pid), '[]')

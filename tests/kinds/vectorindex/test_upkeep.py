@@ -30,8 +30,9 @@ from tests.kinds.vectorindex.given import (
 
 from vectorops.kinds.vectorindex import KIND, actions
 from vectorops.kinds.vectorindex.observation import Neighbour, ProbeSeen, Replica, Step, Table
-from vectorops.kinds.vectorindex.resource import Recall, VectorIndexStatus
+from vectorops.kinds.vectorindex.resource import IndexStatus, Recall, VectorIndexStatus
 from vectorops.kinds.vectorindex.rules import birth_of
+from vectorops.kinds.vectorindex.scans import OwnScans
 
 OTHER_M = {"hnsw": {"m": 16, "efConstruction": 64}}
 TABLE = Table(1, "r", 100_000, True, "shop", "vectorops")
@@ -290,3 +291,14 @@ def test_duplicates_and_unused_indexes_are_told_and_never_touched() -> None:
     assert '"twin" (763 MB)' in advisory.message
     assert '"idle"' in advisory.message
     assert decided(seen).action is None
+
+
+def test_own_scans_outlive_the_process_and_end_with_the_statistics_or_the_index() -> None:
+    shown = READY.model_copy(update={"index": IndexStatus(oid=SETTLED_OID, name="i", own_scans=70)})
+    ours = OwnScans()
+    assert ours.of(UID, SETTLED_OID, scans=75, counted=0, status=shown) == 70
+    assert ours.of(UID, SETTLED_OID, scans=76, counted=1, status=shown) == 71
+    assert ours.of(UID, SETTLED_OID, scans=2, counted=1, status=shown) == 0  # reset, by a person or by a crash
+    assert ours.of(UID, SETTLED_OID, scans=3, counted=2, status=shown) == 1
+    assert ours.of(UID, BUILT_OID, scans=1, counted=1, status=shown) == 1  # another index
+    assert OwnScans().of(UID, SETTLED_OID, scans=3, counted=0, status=shown) == 3  # reset while nobody looked

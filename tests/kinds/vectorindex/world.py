@@ -152,9 +152,11 @@ class Driven:
         if not self.reasons or self.reasons[-1] != reason:
             self.reasons.append(reason)
 
-    async def one_pass(self) -> None:
-        """One pass; an error of the act is what Ready says."""
+    async def one_pass(self, but: str = "") -> None:
+        """One pass; an error of the act is what Ready says. The action `but` is not taken."""
         verdict = await self.look()
+        if but and type(verdict.action).__name__ == but:
+            return
         if verdict.action is None or self.released:
             self.process.wakes.clear()
             with contextlib.suppress(TimeoutError):

@@ -7,8 +7,8 @@ from vectorops.kinds.vectorindex import actions, build, steps
 from vectorops.kinds.vectorindex.canary import extension_version
 from vectorops.kinds.vectorindex.naming import definition
 from vectorops.kinds.vectorindex.observation import Observation, Step
+from vectorops.kinds.vectorindex.probe import Place, start_probe
 from vectorops.kinds.vectorindex.probe import notes_of as probe_notes
-from vectorops.kinds.vectorindex.probe import start_probe
 from vectorops.kinds.vectorindex.resource import VectorIndexSpec
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
@@ -43,7 +43,8 @@ async def _probe(ctx: Context, store: Store, uid: str, spec: VectorIndexSpec, ac
     if index is not None:
         declared = store.spec.search.ef_search if store.spec.search is not None else None
         reader = await ctx.stores.reader(store)
-        start_probe(ctx, uid, reader, catalogue, index, spec.probe, declared or DEFAULT_EF_SEARCH)
+        place = Place(reader, reader is not store.database, declared or DEFAULT_EF_SEARCH)
+        start_probe(ctx, uid, place, catalogue, index, spec.probe)
     return Outcome()
 
 

@@ -245,7 +245,11 @@ def start_retire(site: Site, action: Retire) -> None:
     async def body(connection: Connection, notes: Notes, job: Job) -> None:
         if action.old_name is not None and action.old_oid is not None:
             await _drop_exactly(connection, site, action.old_name, action.old_oid)
-        await steps.send_analyze(connection, site.schema, site.spec.table)
+        try:
+            await steps.send_analyze(connection, site.schema, site.spec.table)
+        except Stalled as error:
+            if error.reason != Reason.TargetNotFound:  # dropped or renamed meanwhile: there is nothing to analyze
+                raise
         await steps.forget_intent(connection, site.owner.uid, action.build_name)
 
     start(site, "retire", action.build_name, action.table_oid, Why.DroppingOld, body)

@@ -10,7 +10,7 @@ told apart this way: the planner chooses one of them; then it is said that the t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,6 +57,7 @@ class Canaries:
     """What was proved in this process, per database."""
 
     _known: WeakKeyDictionary[Database, dict[Key, Canary]] = field(default_factory=WeakKeyDictionary)
+    _scans: WeakKeyDictionary[Database, dict[int, int]] = field(default_factory=WeakKeyDictionary)
 
     async def ask(self, database: Database, catalogue: Catalogue, question: Question, uid: str) -> Canary:
         """The answer, from memory if it was yes."""
@@ -65,17 +66,28 @@ class Canaries:
         key = (index.oid, index.file, index.definition, tuple(oid for oid, _ in twins(catalogue, index)))
         if (answer := known.get(key)) is not None:
             return answer
-        answer = await _ask(database, catalogue, question, uid)
+        scans = self._scans.setdefault(database, {})
+
+        def count(oid: int) -> None:
+            scans[oid] = scans.get(oid, 0) + 1
+
+        answer = await _ask(database, catalogue, question, uid, count)
         if answer.passed:
             known[key] = answer
         return answer
 
+    def scans(self, database: Database, index_oid: int) -> int:
+        """Scans of that index by these searches: the server counts them like anybody's."""
+        return self._scans.get(database, {}).get(index_oid, 0)
 
-async def _ask(database: Database, catalogue: Catalogue, question: Question, uid: str) -> Canary:
+
+async def _ask(
+    database: Database, catalogue: Catalogue, question: Question, uid: str, count: Callable[[int], None]
+) -> Canary:
     try:
         async with database.session(f"vectorops:canary:{uid}") as connection:
             with speaking("trying a search"):
-                return await _search(connection, catalogue, question)
+                return await _search(connection, catalogue, question, count)
     except OperatorError as error:
         code = sqlstate_of(error)
         if code is None or code.startswith(TRANSIENT_CLASSES) or code == "42501":
@@ -85,7 +97,9 @@ async def _ask(database: Database, catalogue: Catalogue, question: Question, uid
         )
 
 
-async def _search(connection: Connection, catalogue: Catalogue, question: Question) -> Canary:
+async def _search(
+    connection: Connection, catalogue: Catalogue, question: Question, count: Callable[[int], None]
+) -> Canary:
     q = question
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await _set(connection, {"statement_timeout": WAIT, "lock_timeout": LOCK_WAIT})
@@ -96,8 +110,12 @@ async def _search(connection: Connection, catalogue: Catalogue, question: Questi
             await _set(connection, {"hnsw.iterative_scan": "strict_order"})
         search = sql.search_sql(q.spec, q.extension_schema, q.column_type, q.dimensions, ROWS)
         plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON, COSTS OFF) {search}", vector)
+        used = tuple(index_names(json.loads(plan)))
+        for name in used:
+            if (scanned := catalogue.index(q.index.schema, name)) is not None:
+                count(scanned.oid)
         found = await connection.fetch(search, vector)
-    return judge(tuple(index_names(json.loads(plan))), len(found), len(stored), catalogue, q.index)
+    return judge(used, len(found), len(stored), catalogue, q.index)
 
 
 def _any_vector(question: Question) -> str:

@@ -61,6 +61,8 @@ def _to_drop(look: Look) -> DropIndex | None:
     index, table = look.observed.index, look.observed.table
     if look.spec.deletion_policy is not DeletionPolicy.DELETE or not managed(look) or index is None or table is None:
         return None
+    if index.attached:  # it can only go with its parent, which we did not make
+        return None
     if rivals(look):  # another object manages it too, and goes on: only our claim goes
         return None
     if not claimed(look, index) or index.table_oid != table.oid or index.column not in (None, look.spec.column):

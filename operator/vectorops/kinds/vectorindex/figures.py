@@ -31,6 +31,7 @@ HISTORY = 10  # entries, as the CRD allows
 DEFINITION = 1024  # characters of the definition that are shown, as the CRD allows
 SPARE = 110  # percent of the memory that the first rows took: rows arrive while it builds
 NAMED = 5  # indexes in one message
+UNSURE = 10  # of our own scans so many to one may be forgotten by a restart: a figure is not written at every change
 SHORT = 64  # characters of a word, as the CRD allows
 
 
@@ -80,7 +81,8 @@ def _index(look: Look, index: Index) -> IndexStatus:
         size_bytes=two_digits(index.size_bytes),
         size=size_text(index.size_bytes),
         rows=two_digits(rows) if rows is not None else None,
-        scans=two_digits(index.scans),
+        scans=two_digits(_scans(look, index)),
+        own_scans=look.observed.own_scans,
         bytes_per_row=two_digits(index.size_bytes // rows) if rows else None,
     )
 
@@ -172,11 +174,16 @@ def _parameters(look: Look) -> Condition:
     return Condition("ParametersMatch", "True", Why.ParametersMatch)
 
 
+def _scans(look: Look, index: Index) -> int:
+    """Those of others: the searches that prove and measure it are no use of it."""
+    return max(0, index.scans - look.observed.own_scans)
+
+
 def _used(look: Look) -> Condition:
     index = _own_index(look)
     if index is None:
         return Condition("Used", "Unknown", Why.IndexMissing, "There is no such index.")
-    if index.scans == 0:
+    if _scans(look, index) <= look.observed.own_scans // UNSURE:
         return Condition("Used", "False", Why.NeverScanned, "No search has used it since statistics were reset.")
     return Condition("Used", "True", Why.Scanned)
 

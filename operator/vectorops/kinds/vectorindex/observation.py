@@ -67,6 +67,7 @@ class Index:
     size_bytes: int
     scans: int
     comment: str | None = None
+    attached: bool = False  # to a partitioned index: it cannot be dropped alone
     expression_dimensions: int | None = None  # n of the expression: binary_quantize(...)::bit(n) can cut
 
 
@@ -218,3 +219,4 @@ class Observation:
     replicas: tuple[Replica, ...] = ()
     probe: ProbeSeen | None = None
     extension_schema: str = "public"
+    own_scans: int = 0  # of `index.scans`: the searches that proved and measured it

@@ -12,7 +12,8 @@ from dataclasses import replace
 from vectorops.clients import catalogue as db
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.vectorindex import build, probe, steps
-from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version, twins
+from vectorops.kinds.vectorindex.beside import advisories, carcasses, neighbours, others_build
+from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version
 from vectorops.kinds.vectorindex.naming import build_name, index_name
 from vectorops.kinds.vectorindex.observation import (
     Backend,
@@ -21,7 +22,6 @@ from vectorops.kinds.vectorindex.observation import (
     Column,
     Index,
     Job,
-    Neighbour,
     Observation,
     Replica,
     Rival,
@@ -31,20 +31,13 @@ from vectorops.kinds.vectorindex.observation import (
 from vectorops.kinds.vectorindex.predicate import Predicates
 from vectorops.kinds.vectorindex.reading import index_of, intent_of, job_of, notes_of
 from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec, VectorIndexStatus
+from vectorops.kinds.vectorindex.scans import OwnScans
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
 
 AT_WORK = 1.0  # seconds: how old the catalogue may be while something of ours moves; several builds share a reading
 SETTLED = 1.5  # of the store's period: a sweep a little late is still good enough
-ADVISORIES = (  # (before, what a person should know), from pgvector's CHANGELOG
-    ((0, 8, 2), "pgvector before 0.8.2 overflows a buffer in parallel HNSW builds; builds are serial here."),
-    (
-        (0, 8, 3),
-        "pgvector before 0.8.3 can corrupt an HNSW index in VACUUM: update, then rebuild once with a new runToken.",
-    ),
-    ((0, 8, 5), "pgvector 0.8.5 mends HNSW graphs that VACUUM left unrepaired: an update is recommended."),
-)
 
 
 class Observer:
@@ -53,6 +46,7 @@ class Observer:
     def __init__(self) -> None:
         self._canaries = Canaries()
         self._predicates = Predicates()
+        self._scans = OwnScans()
 
     async def observe(
         self, ctx: Context, subject: Subject, spec: VectorIndexSpec, status: VectorIndexStatus
@@ -66,7 +60,15 @@ class Observer:
         catalogue = await read(store, age)
         look = _Look(ctx, store, catalogue, subject, spec, job)
         observed = await self._compared(look, await look.observation())
-        return await self._proved(look, observed)
+        return self._counted(look, await self._proved(look, observed), status)
+
+    def _counted(self, look: _Look, o: Observation, status: VectorIndexStatus) -> Observation:
+        """The observation with how many of the index's scans were our own."""
+        if o.index is None:
+            return o
+        uid, oid = look.subject.uid, o.index.oid
+        counted = self._canaries.scans(look.store.database, oid) + probe.scans(look.ctx, uid, oid)
+        return replace(o, own_scans=self._scans.of(uid, oid, o.index.scans, counted, status))
 
     async def _compared(self, look: _Look, o: Observation) -> Observation:
         """The observation with what the server says of spec.where, until the index is ours."""
@@ -151,20 +153,15 @@ class _Look:
             column=column,
             index=index_of(found) if found is not None else None,
             taken_by=await self.taken_by() if found is None and table is not None else None,
-            built_by_others=any(
-                found is not None
-                and b.index_oid == found.oid
-                and b.application_name != build.application_name(self.subject.uid)
-                for b in self.catalogue.builds
-            ),
+            built_by_others=others_build(self.catalogue, self.subject.uid, found),
             intents=tuple(intent_of(i) for i in rows),
             indexes=ours,
             rivals=await self.rivals(),
             backend=await self.backend(),
             job=self.job,
-            foreign_invalid=self.carcasses(table),
-            advisories=self.advisories(),
-            neighbours=self.neighbours(found),
+            foreign_invalid=carcasses(self.catalogue, table.oid, self.name) if table is not None else (),
+            advisories=advisories(self.catalogue),
+            neighbours=neighbours(self.catalogue, found),
             replicas=tuple(Replica(r.application_name, r.state, r.lag_seconds) for r in self.catalogue.replicas),
             probe=probe.seen(self.ctx, self.subject.uid),
             extension_schema=self.catalogue.extension.schema if self.catalogue.extension is not None else "public",
@@ -185,8 +182,9 @@ class _Look:
         if row is None:
             return None, None
         table = Table(
-            row["table_oid"], row["kind"], row["rows"], row["owned"], row["owner"], row["role"], row["creates"]
-        )
+            row["table_oid"], row["kind"], row["rows"], row["owned"], row["owner"], row["role"], row["creates"],
+            row["dead_rows"],
+        )  # fmt: skip
         return table, Column(row["type"], row["dimensions"]) if row["type"] is not None else None
 
     async def taken_by(self) -> str | None:
@@ -251,33 +249,3 @@ class _Look:
         if row is None:
             return None
         return Blocker(row["pid"], row["age_seconds"], row["application_name"] or None, row["waiting_seconds"])
-
-    def carcasses(self, table: Table | None) -> tuple[str, ...]:
-        """Invalid vector indexes of the table that no intent of any object names and nobody is building."""
-        building = {b.index_oid for b in self.catalogue.builds}
-        named = {n for i in self.catalogue.intents for n in (i.build_name, i.index_name, i.old_name)}
-        return tuple(
-            i.name
-            for i in self.catalogue.indexes
-            if table is not None and i.table_oid == table.oid and not (i.valid and i.ready and i.live)
-            and i.oid not in building and i.name not in named and i.name != self.name
-        )  # fmt: skip
-
-    def neighbours(self, found: db.Index | None) -> tuple[Neighbour, ...]:
-        """Other vector indexes of the table that answer the same searches, or none: never touched, only told."""
-        if found is None:
-            return ()
-        rows = {i.oid: i.predicate for i in self.catalogue.indexes}
-        # an index of all rows answers what a partial one does, but not the other way round: neither can be spared
-        same = {oid for oid, _ in twins(self.catalogue, found) if rows[oid] == found.predicate}
-        managed = {i.build_oid for i in self.catalogue.intents} | {i.old_oid for i in self.catalogue.intents}
-        others = [
-            i for i in self.catalogue.indexes
-            if i.table_oid == found.table_oid and i.oid != found.oid and i.valid and i.oid not in managed
-        ]  # fmt: skip
-        return tuple(Neighbour(i.name, i.size_bytes, i.oid in same) for i in others if i.oid in same or i.scans == 0)
-
-    def advisories(self) -> tuple[str, ...]:
-        """The most important thing to know about this version of pgvector."""
-        version = extension_version(self.catalogue)
-        return next(((text,) for before, text in ADVISORIES if version and version < before), ())

@@ -104,7 +104,8 @@ class Rebuild(ApiModel):
         default=None,
         ge=5,
         le=95,
-        description="Rebuild when so many of the table's rows died since the index was built.",
+        description="Rebuild when so many of the table's rows are dead and not vacuumed yet, more than when the index "
+        "was built: where autovacuum keeps up, that is its threshold (20 percent) at most.",
     )
     after_extension_upgrade: bool = Field(
         default=False, description="Rebuild when pgvector is another version than the one that built the index."

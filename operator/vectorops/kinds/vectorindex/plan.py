@@ -144,6 +144,16 @@ def suspended(look: Look) -> Verdict | None:
     return Verdict(Reason.Suspended, text, ready=serving(look), look_again=SETTLED_LOOK)
 
 
+def index_is_attached(look: Look) -> Verdict | None:
+    """What belongs to a partitioned index can be renamed and not dropped, so it cannot be replaced."""
+    index, why = look.observed.index, due(look)
+    if index is None or not index.attached or why is None or not managed(look):
+        return None
+    text = f'A build is due ({why}), but "{index.name}" belongs to an index of the partitioned table. '
+    text += Why.AttachedIndex.next_step
+    return Verdict(Why.AttachedIndex, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
+
+
 def build_is_verified(look: Look) -> Verdict | None:
     """A finished build takes the name if a search was seen to use it."""
     begun = attempt(look)
@@ -248,6 +258,7 @@ CHECKS = (
     claim_is_over,
     looked_at_only,
     suspended,
+    index_is_attached,
     build_is_verified,
     attempt_failed,
     consent.plan_is_approved,

@@ -35,6 +35,7 @@ class Notes:
 
     index_oid: int
     started: datetime
+    scans: int = 0  # of that index on the primary, by this measurement and those before it in this process
     ending: bool = False
     result: Found | None = None
     error: OperatorError | None = None
@@ -85,15 +86,28 @@ def seen(ctx: Context, uid: str) -> ProbeSeen | None:
     )
 
 
-def start_probe(
-    ctx: Context, uid: str, reader: Database, catalogue: Catalogue, index: Index, probe: Probe, ef_search: int
-) -> None:
+def scans(ctx: Context, uid: str, index_oid: int) -> int:
+    """Scans of that index on the primary by the measurements of this process: the server counts them like anybody's."""
+    notes = notes_of(ctx, uid)
+    return notes.scans if notes is not None and notes.index_oid == index_oid else 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is searched, and how wide."""
+
+    reader: Database
+    standby: bool  # its scans are counted there, and not on the primary
+    ef_search: int
+
+
+def start_probe(ctx: Context, uid: str, place: Place, catalogue: Catalogue, index: Index, probe: Probe) -> None:
     """Start a measurement, unless one runs."""
-    notes = Notes(index.oid, ctx.clock())
+    notes = Notes(index.oid, ctx.clock(), scans(ctx, uid, index.oid))
 
     async def run(job: Job) -> None:
         try:
-            notes.result = await _measure(uid, reader, catalogue, index, probe, ef_search, notes)
+            notes.result = await _measure(uid, place, catalogue, index, probe, notes)
         except OperatorError as error:
             notes.error = None if notes.ending else error
         except Exception as error:  # told like any other, or it would be measured again at once, for ever
@@ -106,14 +120,12 @@ def start_probe(
     job.notes.setdefault(NOTES, notes)
 
 
-async def _measure(
-    uid: str, reader: Database, catalogue: Catalogue, index: Index, probe: Probe, ef_search: int, notes: Notes
-) -> Found:
+async def _measure(uid: str, place: Place, catalogue: Catalogue, index: Index, probe: Probe, notes: Notes) -> Found:
     target = target_of(catalogue, index)
     setting = "hnsw.ef_search" if index.method == "hnsw" else "ivfflat.probes"
     into: dict[int, Measured] = {}
-    value = ef_search if index.method == "hnsw" else _probes(index)
-    async with reader.session(f"vectorops:probe:{uid}") as connection, snapshot(connection):
+    value = place.ef_search if index.method == "hnsw" else _probes(index)
+    async with place.reader.session(f"vectorops:probe:{uid}") as connection, snapshot(connection):
         queries = await draw_queries(connection, target, probe.sample_size, index.rows or 0)
         if len(queries.texts) < FEWEST_QUERIES:
             text = f"Only {len(queries.texts)} rows can be searched for; a recall is measured with {FEWEST_QUERIES}."
@@ -124,7 +136,9 @@ async def _measure(
         await searcher.open()
         for start in range(0, len(queries.texts), PART):
             _still_wanted(notes)
-            await searcher.measure(setting, [value], range(start, min(start + PART, len(queries.texts))), into)
+            part = range(start, min(start + PART, len(queries.texts)))
+            notes.scans += 0 if place.standby else len(part)
+            await searcher.measure(setting, [value], part, into)
     recalls = into[value].recalls
     lower, upper = lower_bound(recalls, len(recalls)), upper_bound(recalls, len(recalls))
     return Found(into[value].recall, lower, upper, len(recalls), value if index.method == "hnsw" else None)

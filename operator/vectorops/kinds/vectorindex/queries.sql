@@ -4,7 +4,7 @@
 -- Only when the catalogue knows no such vector column: tells a missing table, a missing column and another type apart.
 SELECT c.oid AS table_oid, c.relkind::text AS kind, greatest(c.reltuples, 0)::bigint AS rows,
        pg_has_role(c.relowner, 'USAGE') AS owned, pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role,
-       has_schema_privilege(n.oid, 'CREATE') AS creates, t.typname::text AS type, nullif(a.atttypmod, -1) AS dimensions
+       has_schema_privilege(n.oid, 'CREATE') AS creates, pg_stat_get_dead_tuples(c.oid) AS dead_rows, t.typname::text AS type, nullif(a.atttypmod, -1) AS dimensions
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3 AND a.attnum > 0 AND NOT a.attisdropped

@@ -28,6 +28,7 @@ def index_of(found: db.Index) -> Index:
         size_bytes=found.size_bytes,
         scans=found.scans,
         comment=found.comment,
+        attached=found.is_partition,
         expression_dimensions=over[1] if over is not None else None,
     )
 

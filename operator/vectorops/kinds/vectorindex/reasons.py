@@ -66,6 +66,11 @@ class Why(Reasons):
         "PartitionedTable",
         "Create one VectorIndex a partition: Postgres cannot build an index of a partitioned table concurrently.",
     )
+    AttachedIndex = (
+        "AttachedIndex",
+        "Drop the index of the partitioned table, or keep it and choose another spec.indexName in a new VectorIndex: "
+        "Postgres drops an attached index only with its parent.",
+    )
     DimensionsMissing = "DimensionsMissing", "Give the column dimensions with the ALTER TABLE statement of the message."
     DimensionsTooLarge = (
         "DimensionsTooLarge",

@@ -174,7 +174,12 @@ class IndexStatus(ApiModel):
     size_bytes: int | None = Field(default=None, description="pg_relation_size.")
     size: Words | None = Field(default=None, description="The size as text, e.g. 781 MB.")
     rows: int | None = Field(default=None, description="Rows of the table, as the planner estimates them.")
-    scans: int | None = Field(default=None, description="Index scans since statistics were reset.")
+    scans: int | None = Field(
+        default=None, description="Index scans since statistics were reset, without the operator's own."
+    )
+    own_scans: int | None = Field(
+        default=None, description="Scans that proved or measured the index; left out of scans."
+    )
     bytes_per_row: int | None = Field(default=None, description="sizeBytes / rows: grows with bloat.")
 
 

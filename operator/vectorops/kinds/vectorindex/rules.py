@@ -139,7 +139,7 @@ def _dead(look: Look, birth: Birth | None) -> str | None:
     since = table.dead_rows - min(birth.dead_rows or 0, table.dead_rows)
     if since * 100 <= most * (table.rows + table.dead_rows):
         return None
-    return f"{since} of the table's rows died since it was built"
+    return f"{since} of the table's rows are dead and not vacuumed, more than when it was built"
 
 
 def _number(value: Any) -> int | None:

@@ -108,6 +108,7 @@ async def rename(connection: Connection, owner: Owner, schema: str, swap: Swap, 
                 await connection.execute(sql.rename_index_sql(schema, swap.index_name, swap.old_name))
             await connection.execute(sql.rename_index_sql(schema, swap.build_name, swap.index_name))
             await write_comment(connection, schema, swap.index_name, comment)
+            await _look_again(connection, schema, swap)
             old_name = swap.old_name if swap.old_oid is not None else None
             recorded = (owner.uid, swap.build_name, swap.build_oid, old_name, swap.old_oid)
             await connection.execute(QUERIES["record_swap"], *recorded)
@@ -129,8 +130,21 @@ async def _may_swap(connection: Connection, owner: Owner, schema: str, swap: Swa
         raise Transient(Reason.LockContended, "The built index changed meanwhile; it is looked at again.")
     if (old["oid"] if old is not None else None) != swap.old_oid:
         raise Transient(Reason.LockContended, "Another index took the name meanwhile; it is looked at again.")
+    if swap.old_oid is not None and (
+        taken := await connection.fetchval(QUERIES["look_up_name"], schema, swap.old_name)
+    ):
+        text = f'"{swap.old_name}", the name for the index that is replaced, is {taken}: rename it, or drop it.'
+        raise Stalled(Why.NameTaken, text)
     await refuse_rivals(connection, owner, schema, swap.index_name)
     return True
+
+
+async def _look_again(connection: Connection, schema: str, swap: Swap) -> None:
+    """Now that both are locked: whoever renamed an index just before has moved it away from under its name."""
+    built = await connection.fetchrow(QUERIES["find_index"], schema, swap.index_name)
+    old = await connection.fetchrow(QUERIES["find_index"], schema, swap.old_name)
+    if built is None or built["oid"] != swap.build_oid or (old["oid"] if old is not None else None) != swap.old_oid:
+        raise Transient(Reason.LockContended, "Somebody renamed an index meanwhile; it is looked at again.")
 
 
 async def refuse_rivals(connection: Connection, owner: Owner, schema: str, name: str) -> None:
