@@ -1,0 +1,26 @@
+-- vectorops.ledger: requests that would do everything anew, once each.
+
+-- name: is_there
+-- Before anything was guarded there is no table, and nothing in it.
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'vectorops' AND c.relname = 'ledger'
+                 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+
+-- name: find
+-- Whether this very request has run or runs.
+SELECT request_uid, state, reason, begun_at, ended_at FROM vectorops.ledger WHERE key = $1
+
+-- name: begin
+-- What runs is gone on with on its account; what failed runs on the account of whoever asks now, but from the same beginning,
+-- so that what it made already is not made again. What is complete stays complete, and no row comes back.
+INSERT INTO vectorops.ledger AS l (key, kind, namespace, name, run_token, request_uid, state)
+VALUES ($1, $2, $3, $4, $5, $6, 'Running')
+ON CONFLICT (key) DO UPDATE
+SET request_uid = CASE l.state WHEN 'Failed' THEN excluded.request_uid ELSE l.request_uid END,
+    state = 'Running', reason = '', ended_at = NULL
+WHERE l.state <> 'Complete'
+RETURNING request_uid, state, reason, begun_at, ended_at
+
+-- name: finish
+-- The end of what runs; said again it changes nothing.
+UPDATE vectorops.ledger SET state = $2, reason = $3, ended_at = statement_timestamp() WHERE key = $1 AND state = 'Running'
