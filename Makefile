@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-index: parts ## measure a rebuild beside the runbook's and an expert's, RO
 
 bench-tuning: parts ## measure a tuning beside the runbook's sweep, ROWS=30000; minutes
 	@$(PY) bench/tuning.py
+
+bench-oneprocess: parts ## measure where one operator process stops, beside pgai's worker if PGAI= names it; minutes
+	@$(PY) bench/oneprocess.py
 
 bench-warmup: parts ## measure how good a warmed cache is beside the best possible one
 	@$(PY) bench/warmup.py
