@@ -13,10 +13,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import asyncpg
+import numpy as np
+
+from stand.provider import vector_for
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.postgres import Databases
 from vectorops.clients.secrets import Secrets
 from vectorops.kinds.embeddingbackfill import KIND
+from vectorops.kinds.embeddingbackfill.observation import Observation
 from vectorops.kinds.embeddingbackfill.resource import Spec, Status
 from vectorops.runtime import conditions
 from vectorops.runtime.context import Context
@@ -25,6 +30,25 @@ from vectorops.runtime.store import Stores
 from vectorops.runtime.work import Work
 
 DIMENSIONS = 384
+ROWS = 200  # of products
+
+
+async def wrong_rows(
+    db: asyncpg.Connection[Any], text: str = "title || E'\\n\\n' || description", table: str = "products"
+) -> list[str]:
+    """Texts whose vector is not the one the provider has for them."""
+    rows = await db.fetch(f"SELECT {text} AS text, embedding FROM {table} WHERE embedding IS NOT NULL")
+    return [
+        r["text"]
+        for r in rows
+        if not np.array_equal(np.asarray(r["embedding"].to_numpy()), vector_for(r["text"], DIMENSIONS))
+    ]
+
+
+async def missing(db: asyncpg.Connection[Any], table: str = "products") -> int:
+    """Rows without an embedding."""
+    count: int = await db.fetchval(f"SELECT count(*) FROM {table} WHERE embedding IS NULL")
+    return count
 
 
 class PlayedKubernetes:
@@ -132,6 +156,13 @@ class Backfill:
         if str(self.verdict.reason) not in self.reasons[-1:]:
             self.reasons.append(str(self.verdict.reason))
         return self.verdict
+
+    async def look(self) -> Observation:
+        """What it sees now."""
+        subject = Subject("EmbeddingBackfill", "shop", "products", self.uid, 1, datetime.now(UTC))
+        observed = await KIND.observe(self.world.ctx, subject, Spec.model_validate(self.spec), self.status)
+        assert isinstance(observed, Observation)
+        return observed
 
     async def until(self, reached: Callable[[Verdict], bool], timeout: float = 60.0) -> Verdict:
         """Pass after pass until the verdict is as wanted."""

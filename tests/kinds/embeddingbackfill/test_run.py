@@ -4,64 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
-import numpy as np
 import pytest
-from pgvector.asyncpg import register_vector
 
-from stand.provider import Provider, tokens_of, vector_for
+from stand.provider import Provider, tokens_of
 from vectorops.clients.locks import lock_key
 from vectorops.kinds.embeddingbackfill.courtesy import CHANCE
 
-from .driver import DIMENSIONS, Backfill, World
+from .driver import DIMENSIONS, ROWS, Backfill, World, missing, wrong_rows
 
 pytestmark = pytest.mark.real
-
-ROWS = 200
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(database_url)
-    await register_vector(connection)
-    await connection.execute(
-        f"""CREATE TABLE products (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text, description text,
-                                  embedding vector({DIMENSIONS}));
-            INSERT INTO products (title, description)
-            SELECT 'thing ' || n, repeat('useful ', 1 + n % 7) || n FROM generate_series(1, {ROWS}) n"""
-    )
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def world(database_url: str, provider: Provider, db: asyncpg.Connection[Any]) -> AsyncIterator[World]:
-    provider.reset()
-    async with World(database_url, provider.base_url, provider.api_key) as world:
-        yield world
-        provider.reset()
-
-
-async def wrong_rows(
-    db: asyncpg.Connection[Any], text: str = "title || E'\\n\\n' || description", table: str = "products"
-) -> list[str]:
-    """Texts whose vector is not the one the provider has for them."""
-    rows = await db.fetch(f"SELECT {text} AS text, embedding FROM {table} WHERE embedding IS NOT NULL")
-    return [
-        r["text"]
-        for r in rows
-        if not np.array_equal(np.asarray(r["embedding"].to_numpy()), vector_for(r["text"], DIMENSIONS))
-    ]
-
-
-async def missing(db: asyncpg.Connection[Any], table: str = "products") -> int:
-    count: int = await db.fetchval(f"SELECT count(*) FROM {table} WHERE embedding IS NULL")
-    return count
 
 
 async def test_every_row_gets_its_own_vector_and_is_paid_once(world: World, db: Any, provider: Provider) -> None:

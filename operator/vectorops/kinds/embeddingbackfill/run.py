@@ -219,9 +219,11 @@ class Run:
         pending = max(0, c.pending - self.written - failed)
         share = pending / c.pending if c.pending else 0
         missing = c.pending if c.missing is None else c.missing
+        embedded = c.embedded + (round(self.written * missing / c.pending) if c.pending else 0)
         return replace(
             c,
-            embedded=c.embedded + round(self.written * missing / c.pending) if c.pending else c.embedded,
+            rows=max(c.rows, embedded),  # rows that came meanwhile are not counted, but embedded
+            embedded=embedded,
             failed=c.failed + failed,
             pending=pending,
             pending_bytes=round(c.pending_bytes * share),
