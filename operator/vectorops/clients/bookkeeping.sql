@@ -91,4 +91,36 @@ CREATE TABLE IF NOT EXISTS vectorops.ledger (
     reason text NOT NULL DEFAULT '',
     begun_at timestamptz NOT NULL DEFAULT statement_timestamp(),
     ended_at timestamptz
-)
+);
+-- What is at a provider's batch interface, from before its file is uploaded until its results are written.
+CREATE TABLE IF NOT EXISTS vectorops.batch (
+    nonce text NOT NULL PRIMARY KEY,  -- in the batch's metadata and its file's name: a lost answer is found again by it
+    request_uid text NOT NULL,
+    run_token text NOT NULL,
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    template_hash bytea NOT NULL,
+    model text NOT NULL,
+    dimensions int NOT NULL,
+    -- Preparing: nothing is outside. Uploading: its file may be. Creating: the batch may be. Sent: it is.
+    state text NOT NULL DEFAULT 'Preparing' CHECK (state IN ('Preparing', 'Uploading', 'Creating', 'Sent')),
+    input_file text,
+    batch_id text,
+    provider_state text NOT NULL DEFAULT '',
+    texts int NOT NULL DEFAULT 0,
+    done int NOT NULL DEFAULT 0,
+    failed int NOT NULL DEFAULT 0,
+    tokens_reserved bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    updated_at timestamptz NOT NULL DEFAULT statement_timestamp()
+);
+-- Which rows wait for which text of a batch; goes with it.
+CREATE TABLE IF NOT EXISTS vectorops.batch_row (
+    nonce text NOT NULL REFERENCES vectorops.batch ON DELETE CASCADE,
+    row_key text NOT NULL,
+    key text NOT NULL,              -- the key columns as a JSON array of texts
+    text_hash bytea NOT NULL,
+    size int NOT NULL,              -- UTF-8 bytes of the text as sent
+    PRIMARY KEY (nonce, row_key)
+);
+CREATE INDEX IF NOT EXISTS batch_row_text_hash ON vectorops.batch_row (text_hash)

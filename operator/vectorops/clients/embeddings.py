@@ -95,7 +95,7 @@ class Embedder:
             if isinstance(error, Transient):
                 self._pause.extend(error.after)
             if isinstance(error, RejectedInput) and len(texts) == 1 and not self.answered:
-                await self._prove_innocence()
+                await self.prove_innocence()
             raise
         metrics.embedding_requested("ok")
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
@@ -151,7 +151,7 @@ class Embedder:
         # left out, the official client would ask for base64 by itself
         self._options = left | ({"encoding_format": "float"} if error.parameter == "encoding_format" else {})
 
-    async def _prove_innocence(self) -> None:
+    async def prove_innocence(self) -> None:
         """Before the first text is called poison: would the provider take any text at all?"""
         try:
             await self._post([PROBE])

@@ -8,11 +8,12 @@ from functools import partial
 from vectorops.clients.bookkeeping import ensure_bookkeeping, forget_bookkeeping
 from vectorops.errors import Reason
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
-from vectorops.kinds.embeddingbackfill.filling import GRACE, work
+from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
+from vectorops.kinds.embeddingbackfill.filling import GRACE, fill_table, work
 from vectorops.kinds.embeddingbackfill.observation import Observation
 from vectorops.kinds.embeddingbackfill.observe import open_embedder
 from vectorops.kinds.embeddingbackfill.plan import Adjust, Begin, Stop
-from vectorops.kinds.embeddingbackfill.resource import Spec
+from vectorops.kinds.embeddingbackfill.resource import Mode, Spec
 from vectorops.kinds.embeddingbackfill.run import CONCURRENCY, Run
 from vectorops.kinds.embeddingbackfill.selection import selection_of
 from vectorops.kinds.embeddingbackfill.target import Target
@@ -57,7 +58,8 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         size=BatchSize(spec.batch_size),
     )
     ctx.work.forget(subject.uid)
-    job = ctx.work.start(subject.uid, "backfill", partial(work, run=run))
+    fill = fill_in_batches if spec.mode is Mode.BATCH else fill_table
+    job = ctx.work.start(subject.uid, "backfill", partial(work, run=run, fill=fill))
     job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
 
 
@@ -74,4 +76,7 @@ async def stop(ctx: Context, subject: Subject) -> None:
     job = ctx.work.find(subject.uid)
     if job is not None and job.task is not None:
         await asyncio.wait([job.task], timeout=GRACE)
+        run = job.notes.get("run")
         await ctx.work.cancel(subject.uid)
+        if isinstance(run, Run):
+            await withdraw(run)

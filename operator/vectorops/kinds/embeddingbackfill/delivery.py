@@ -129,11 +129,11 @@ async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tupl
     vectors = {row.text_hash: vector for row, vector in texts if vector is not None}
     good = tuple(row for row in batch.rows if row.text_hash in vectors)
     bad = Batch(tuple(row for row in batch.rows if row.text_hash not in vectors), batch.tries)
-    taken = await _write_through_locks(run, good, vectors, reserved, answer.tokens)
+    taken = await write_through_locks(run, good, vectors, reserved, answer.tokens)
     run.truncated += sum(row.truncated for row in good)
     run.written += len(taken)
     run.advanced(len(taken))
-    await _notice_lost(run, [row for row in good if row.row_key not in taken], bool(taken))
+    await notice_lost(run, [row for row in good if row.row_key not in taken], bool(taken))
     if not bad.rows:
         return ()
     if bad.tries + 1 >= PATIENCE:
@@ -182,9 +182,10 @@ def backoff(tries: int, floor: float) -> float:
     return floor + random.uniform(0, ceiling)  # noqa: S311 - jitter, no secret
 
 
-async def _write_through_locks(
+async def write_through_locks(
     run: Run, rows: tuple[Row, ...], vectors: dict[bytes, bytes], reserved: int, billed: int
 ) -> set[str]:
+    """One write, tried again when it met another session's locks; the row_keys that took their vector."""
     for tries in range(DEADLOCKS):
         try:
             written = await effects.write_batch(run, rows, vectors, reserved, billed)
@@ -198,7 +199,7 @@ async def _write_through_locks(
     raise AssertionError("the last try returns or raises")
 
 
-async def _notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:
+async def notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:
     """A row edited or filled meanwhile is left to the next sweep; one that never takes its vector is recorded."""
     refused = 0 if any_taken or not rows else await effects.count_unchanged(run, rows)
     run.discarded = run.discarded + 1 if refused else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from vectorops.clients.embedding_packing import PROVIDER_ESTIMATE
+from vectorops.kinds.embeddingbackfill.batching_figures import seconds_left, shown_batches
 from vectorops.kinds.embeddingbackfill.observation import Counts, Observation, Spend
 from vectorops.kinds.embeddingbackfill.plan import MILLION, Look, decide
 from vectorops.kinds.embeddingbackfill.status import Cost, Failure, Rows, Status
@@ -32,9 +33,10 @@ def figures(view: Look) -> Status:
         coverage=f"{percent}%",
         rate=_rate(seen),
         cost=_cost(seen.spend, seen.counts, seen.declared.price),
-        progress=_progress(seen, rows, former),
+        progress=_progress(view, rows, former),
         start_time=seen.spend.started_at or former.start_time,
         completion_time=view.now if ended else None,
+        batches=shown_batches(seen),
         failures=[Failure(key_hash=f.key_hash, reason=f.reason, attempts=f.attempts) for f in seen.failures],
     )
 
@@ -75,14 +77,17 @@ def _cost(spend: Spend, counts: Counts, price: Decimal | None) -> Cost:
 
 def _rate(seen: Observation) -> str | None:
     rate = seen.work.rate if seen.work is not None and seen.work.running else None
-    return f"{rate_text(rate)}/s" if rate else None
+    return f"{rate_text(rate)}/s" if rate and not seen.batches else None
 
 
-def _progress(seen: Observation, rows: Rows, former: Status) -> Progress:
+def _progress(view: Look, rows: Rows, former: Status) -> Progress:
+    seen = view.observed
     total, left = rows.total or 0, rows.remaining or 0
     percent = 100 * (total - left) // total if total else 100
     rate = seen.work.rate if seen.work is not None and seen.work.running else None
-    seconds = round(left / rate) if rate else None
+    if seen.batches:  # rows come all at once, when a batch has ended
+        rate = None
+    seconds = seconds_left(seen, left, view.now) if seen.batches else round(left / rate) if rate else None
     advanced = seen.work.advanced_at if seen.work is not None else None
     return Progress(
         done=total - left,

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database, speaking, statements
@@ -36,16 +37,19 @@ LOCK_POLL = 2.0  # seconds between two tries for its lock; meanwhile the connect
 GRACE = 8.0  # seconds for what is in flight when the process ends; the process allows ten
 
 
+Step: TypeAlias = Callable[[Run], Awaitable[End | None]]  # None: to be called again
+
+
 def session_name(uid: str) -> str:
     """application_name of the session that does the work."""
     return f"vectorops:vfill:{uid}"
 
 
-async def work(job: Job, run: Run) -> End:
+async def work(job: Job, run: Run, fill: Callable[[Run], Coroutine[Any, Any, End]]) -> End:
     """The supervised work: ends after the write in hand when it is asked to, also when the process ends."""
     job.notes["run"] = run
     job.detach = run.stop
-    filling = asyncio.create_task(fill_table(run), name=f"fill {run.uid}")
+    filling = asyncio.create_task(fill(run), name=f"fill {run.uid}")
     try:
         return await asyncio.shield(filling)
     except asyncio.CancelledError:
@@ -64,7 +68,7 @@ async def work(job: Job, run: Run) -> End:
         run.ended_at = datetime.now(UTC)
 
 
-async def fill_table(run: Run) -> End:
+async def fill_table(run: Run, once: Step | None = None) -> End:
     """Sessions one after another until the work has ended; none is kept while there is something to wait for."""
     watcher = asyncio.create_task(watch_for_builds(run), name=f"watch {run.uid}")
     tries = 0
@@ -72,7 +76,7 @@ async def fill_table(run: Run) -> End:
         while not run.stopping:
             written = run.written
             try:
-                end = await one_session(run)
+                end = await (once or one_session)(run)
                 if end is not None:
                     return end
             except (Transient, Waiting) as error:
@@ -85,7 +89,7 @@ async def fill_table(run: Run) -> End:
     return run.end or End.STOPPED
 
 
-async def one_session(run: Run) -> End | None:
+async def one_session(run: Run, doing: Step | None = None) -> End | None:
     """Sweeps on one session until nothing is left. None: the table was let go of for an index build."""
     if run.pausing:
         message = f"{run.target.declared.name}: {Why.WaitingForIndexBuild.next_step}"
@@ -99,7 +103,7 @@ async def one_session(run: Run) -> End | None:
             message = f"{run.target.declared.name}: {Why.WaitingForTableLock.next_step}"
             raise Waiting(Why.WaitingForTableLock, message, after=LOCK_POLL)
         try:
-            return await sweeps(run)
+            return await (doing or sweeps)(run)
         finally:
             if not connection.is_closed():
                 await effects.release_table_lock(run)

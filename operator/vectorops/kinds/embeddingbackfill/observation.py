@@ -104,6 +104,18 @@ class WorkSeen:
 
 
 @dataclass(frozen=True)
+class OpenBatch:
+    """A batch of this run at the provider."""
+
+    id: str
+    state: str  # the provider's word
+    texts: int
+    done: int
+    failed: int
+    created: datetime
+
+
+@dataclass(frozen=True)
 class Observation:
     """The world as this request sees it. `over`: it has ended before, and nothing was looked at."""
 
@@ -117,6 +129,7 @@ class Observation:
     spend: Spend = Spend()
     failures: tuple[FailedRow, ...] = ()
     work: WorkSeen | None = None
+    batches: tuple[OpenBatch, ...] = ()  # at the provider and not settled
 
     @property
     def running(self) -> bool:

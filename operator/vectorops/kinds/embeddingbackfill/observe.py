@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import TypeAlias
 
 from pydantic import SecretStr
 
@@ -15,9 +16,19 @@ from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import speaking, statements
 from vectorops.errors import OperatorError, Reason, Stalled
 from vectorops.kinds.embeddingbackfill.asking import look_at_selection
+from vectorops.kinds.embeddingbackfill.batching_effects import SQL
 from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
 from vectorops.kinds.embeddingbackfill.filling import session_name
-from vectorops.kinds.embeddingbackfill.observation import Counts, End, FailedRow, Observation, Spend, Trouble, WorkSeen
+from vectorops.kinds.embeddingbackfill.observation import (
+    Counts,
+    End,
+    FailedRow,
+    Observation,
+    OpenBatch,
+    Spend,
+    Trouble,
+    WorkSeen,
+)
 from vectorops.kinds.embeddingbackfill.parts import Select
 from vectorops.kinds.embeddingbackfill.plan import over
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
@@ -33,6 +44,8 @@ from vectorops.runtime.store import Store
 COUNT_SECONDS = 300.0  # a scan of 100 million rows; beyond that the counts are not worth the wait
 BUILD_AGE = 1.0  # seconds: a build should be noticed before the first batch is written beside it
 UNUSABLE = frozenset({Reason.StoreSuspended, Reason.StoreNotFound})  # told as a verdict, so that running work is ended
+
+Account: TypeAlias = tuple[Spend, tuple[FailedRow, ...], tuple[OpenBatch, ...]]
 
 
 async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) -> Observation:
@@ -74,6 +87,7 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
         spend=seen[0],
         failures=seen[1],
         work=work,
+        batches=seen[2],
     )
 
 
@@ -149,13 +163,15 @@ async def open_embedder(ctx: Context, store: Store) -> Embedder:
     )
 
 
-async def _account(store: Store, subject: Subject, spec: Spec, target: Target) -> tuple[Spend, tuple[FailedRow, ...]]:
+async def _account(store: Store, subject: Subject, spec: Spec, target: Target) -> Account:
     queries, token = statements(PACKAGE), spec.run_token or ""
     if not await store.database.fetchval(queries["has_bookkeeping"]):
-        return Spend(), ()
+        return Spend(), (), ()
     spend = spend_of(await store.database.fetchrow(queries["spend"], subject.uid, token))
     rows = await store.database.fetch(queries["failures"], *scope(target), spend.failures_since(token))
-    return spend, tuple(FailedRow(row["key_hash"], row["reason"], row["attempts"]) for row in rows)
+    shown = await store.database.fetch(statements(PACKAGE, SQL)["shown_batches"], subject.uid, token)
+    batches = tuple(OpenBatch(*row) for row in shown)
+    return spend, tuple(FailedRow(row["key_hash"], row["reason"], row["attempts"]) for row in rows), batches
 
 
 async def _counts(store: Store, subject: Subject, spec: Spec, target: Target, spend: Spend) -> Counts:

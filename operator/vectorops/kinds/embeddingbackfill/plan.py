@@ -167,6 +167,15 @@ def index_is_being_built(view: Look) -> Verdict | None:
     return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=WAITING_LOOK)
 
 
+def batches_are_open(view: Look) -> Verdict | None:
+    """What is at the provider is paid for: its results are fetched before anything else is decided."""
+    if not view.observed.batches:
+        return None
+    message = f"{len(view.observed.batches)} batches are at the provider. {Reason.WaitingForBatch.next_step}"
+    terms = terms_of(view.spec, _declared(view).price)
+    return Verdict(Reason.WaitingForBatch, message, reconciling=True, action=Begin(terms), look_again=WORKING_LOOK)
+
+
 def too_many_rows_failed(view: Look) -> Verdict | None:
     """spec.maxFailedRows."""
     most, failed = view.spec.max_failed_rows, _counts(view).failed
@@ -221,8 +230,8 @@ def rows_are_left(view: Look) -> Verdict:
 
 CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, target_has_a_flaw, price_is_unknown,
-    work_is_running, work_ended_in_trouble, index_is_being_built, too_many_rows_failed, nothing_is_left,
-    limit_is_reached, budget_is_used_up, rows_are_left,
+    work_is_running, work_ended_in_trouble, index_is_being_built, batches_are_open, too_many_rows_failed,
+    nothing_is_left, limit_is_reached, budget_is_used_up, rows_are_left,
 )  # fmt: skip
 
 

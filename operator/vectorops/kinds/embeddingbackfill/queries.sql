@@ -74,8 +74,8 @@ SELECT set_config('enable_sort', 'off', false), set_config('enable_hashjoin', 'o
 
 -- name: has_bookkeeping
 -- Whether our tables are there to be read; before the first run they are not, and then nothing was spent or failed.
-SELECT count(*) = 4 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure', 'embedding_state', 'ledger')
+SELECT count(*) = 5 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure', 'embedding_state', 'ledger', 'batch')
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 
 -- name: spend
