@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from vectorops.clients.embedding_headers import reset_after
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 LONGEST_RETRY_AFTER = 600.0  # seconds: a longer wish is looked at again after ten minutes
+LONGEST_RESET = 60.0  # seconds: limits are per minute, and the reset of some servers is that of a day's limit
 NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 # Parameters that not every server knows; the request is repeated without the one that was refused.
 OPTIONAL = {"dimensions": ("dimension", "matryoshka"), "encoding_format": ("encoding_format", "base64")}
@@ -95,7 +97,10 @@ def _bad_request(refusal: Refusal) -> OperatorError:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float:
-    """Seconds asked for by `retry-after-ms` or `retry-after` (a number or a date); 0 without; at most ten minutes."""
+    """Seconds asked for by `retry-after-ms` or `retry-after` (a number or a date), at most ten minutes.
+
+    Without them, until the limit that is used up most is whole again, at most a minute; 0 when nothing says so.
+    """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value):
@@ -103,6 +108,6 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
-        return 0.0
+        return min(reset_after(headers), LONGEST_RESET)
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return min(max(0.0, (date - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER)

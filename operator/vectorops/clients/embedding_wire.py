@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -25,6 +25,7 @@ CONNECT_SECONDS = 10.0  # a provider that does not take a connection in ten seco
 BYTES_PER_NUMBER = 32  # a float64 printed with all its digits; base64 takes 6
 BYTES_BESIDE = 1 << 20  # everything in an answer that is not a number, and any error
 QUIET = ("openai", "httpx2", "httpcore2", "httpx", "httpcore")  # they log bodies and URLs at low levels
+Heard = Callable[[Mapping[str, str]], None]
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 
 
@@ -54,8 +55,11 @@ class Wire:
         """Close the connections; open requests break."""
         await self._client.close()
 
-    async def post(self, model: str, texts: Sequence[str], options: Mapping[str, Any]) -> bytes:
-        """POST /embeddings; the answer's body. Raises what `from_refusal` says, Unanswered, or Transient."""
+    async def post(self, model: str, texts: Sequence[str], options: Mapping[str, Any], heard: Heard) -> bytearray:
+        """POST /embeddings; the answer's body. Raises what `from_refusal` says, Unanswered, or Transient.
+
+        `heard` is told the headers of whatever answer comes.
+        """
         import openai
 
         ask = self._client.embeddings.with_streaming_response.create(
@@ -63,8 +67,13 @@ class Wire:
         )
         try:
             async with asyncio.timeout(self._timeout), ask as response:
-                return b"".join([chunk async for chunk in response.iter_bytes()])
+                heard(response.headers)
+                body = bytearray()  # grows in place: pieces that are joined at the end would be there twice
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                return body
         except openai.APIStatusError as exc:
+            heard(exc.response.headers)
             raise refused(exc) from exc
         except openai.APIConnectionError as exc:
             raise broken(exc.__cause__ or exc) from exc

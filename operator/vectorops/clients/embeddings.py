@@ -12,6 +12,7 @@ import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,12 +21,13 @@ from pydantic import SecretStr
 from vectorops import metrics
 from vectorops.clients.embedding_batches import Batches
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
-from vectorops.clients.embedding_limits import Limits, Pause
+from vectorops.clients.embedding_flow import Breaker, Flow
+from vectorops.clients.embedding_limits import Clock, Limits, Pause
 from vectorops.clients.embedding_tokens import Load, Measured, Meter
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
-    from vectorops.clients.embedding_wire import Wire
+    from vectorops.clients.embedding_wire import Heard, Wire
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"  # said here, or the library would take it from the environment
 REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
@@ -59,12 +61,15 @@ class Account:
 class Embedder:
     """The way to one account at one provider."""
 
-    def __init__(self, account: Account, api_key: SecretStr | None, timeout: float) -> None:
+    def __init__(self, account: Account, api_key: SecretStr | None, timeout: float, clock: Clock) -> None:
         self.account = account
-        self.limits = Limits()
+        self.clock = clock
+        self.limits = Limits(clock=clock)
+        self.flow = Flow(clock)
+        self.breaker = Breaker(clock)
         self.meter = Meter(account.model, trusted=account.base_url == DEFAULT_BASE_URL)
         self.answered = False  # whether it ever gave a usable answer in this process
-        self._pause = Pause()
+        self._pause = Pause(clock)
         self._api_key, self._timeout = api_key, timeout
         self._wire: Wire | None = None
         self._opening = asyncio.Lock()
@@ -82,31 +87,47 @@ class Embedder:
         return await asyncio.to_thread(self.meter.measure, texts)
 
     async def admit(self, load: Load) -> None:
-        """Wait until the limits, and the provider's last `Retry-After`, allow a request that holds so much."""
+        """Wait until the limits, the provider's last `Retry-After` and its failures allow a request of that load."""
         await self.limits.admit(self.meter.paced(load))
         await self._pause.over()
+        await self.breaker.admit()
 
     async def request(self, texts: Sequence[str], load: Load | None = None) -> Embedded:
         """One request without waiting. Raises RejectedInput, Unanswered, UnusableVectors, Stalled or Transient."""
+        load = load or _bytes_of(texts)
+        sent = self.limits.sent(self.meter.paced(load))
+        sent_at = self.clock.now()
         try:
-            body = await self._post(texts)
+            body = await self._post(texts, partial(self.limits.heard, sent=sent))
         except OperatorError as error:
             metrics.embedding_requested(error.reason)
-            if isinstance(error, Transient):
-                self._pause.extend(error.after)
+            self._learn_from(error, sent_at)
             if isinstance(error, RejectedInput) and len(texts) == 1 and not self.answered:
                 await self.prove_innocence()
             raise
+        finally:
+            self.limits.landed(sent)
         metrics.embedding_requested("ok")
+        self.breaker.answered()
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
         answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
         self.answered = True
-        load = load or _bytes_of(texts)
+        self.flow.answered(self.limits.waited)
         if answer.tokens is not None:
             self.meter.learn(load, answer.tokens)
         tokens = self.meter.expected(load) if answer.tokens is None else answer.tokens
         metrics.tokens_billed(self.account.model, tokens)
         return Embedded(answer.vectors, tokens)
+
+    def _learn_from(self, error: OperatorError, sent_at: float) -> None:
+        if isinstance(error, Transient):
+            self._pause.extend(error.after)
+        if error.reason == Reason.ProviderUnavailable:
+            self.breaker.failed(sent_at)
+        else:
+            self.breaker.answered()
+        if error.reason in (Reason.ProviderUnavailable, Reason.RateLimited):
+            self.flow.overloaded(sent_at)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -123,11 +144,11 @@ class Embedder:
         """The server does not know an optional parameter. Raises Stalled if there is no doing without it."""
         self._do_without(RefusedParameter(parameter))
 
-    async def _post(self, texts: Sequence[str]) -> bytes:
+    async def _post(self, texts: Sequence[str], heard: Heard) -> bytearray:
         wire = await self._open()
         while True:
             try:
-                return await wire.post(self.account.model, texts, self._options)
+                return await wire.post(self.account.model, texts, self._options, heard)
             except RefusedParameter as error:
                 self._do_without(error)
 
@@ -154,7 +175,7 @@ class Embedder:
     async def prove_innocence(self) -> None:
         """Before the first text is called poison: would the provider take any text at all?"""
         try:
-            await self._post([PROBE])
+            await self._post([PROBE], lambda _: None)
         except RejectedInput as error:
             message = "the provider refuses every request, whatever its text"
             raise Stalled(Reason.ProviderRejected, message) from error
@@ -164,8 +185,8 @@ class Embedder:
 class Embedders:
     """All embedders of this process."""
 
-    def __init__(self, timeout: float = REQUEST_SECONDS) -> None:
-        self._timeout = timeout
+    def __init__(self, timeout: float = REQUEST_SECONDS, clock: Clock = Clock()) -> None:  # noqa: B008 - immutable
+        self._timeout, self._clock = timeout, clock
         self._open: dict[Account, Embedder] = {}
 
     def open(
@@ -189,9 +210,9 @@ class Embedders:
         account = Account(store_uid, url, key_hash, model, dimensions)
         embedder = self._open.get(account)
         if embedder is None:
-            embedder = self._open[account] = Embedder(account, api_key, self._timeout)
+            embedder = self._open[account] = Embedder(account, api_key, self._timeout, self._clock)
         if embedder.limits.stated != (requests_per_minute, tokens_per_minute):
-            embedder.limits = Limits(requests_per_minute, tokens_per_minute)
+            embedder.limits.restate(requests_per_minute, tokens_per_minute)
         return embedder
 
     async def close(self) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import deque
+from contextlib import AsyncExitStack
 
 from vectorops import metrics
 from vectorops.clients.embedding_errors import RejectedInput, Unanswered, UnusableVectors
 from vectorops.clients.embedding_packing import STRICT_BYTES
 from vectorops.clients.embeddings import Embedded
-from vectorops.errors import Reason, Stalled, Transient
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import End
@@ -48,22 +48,30 @@ async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
 
 async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
     """One request. Returns what is to be tried next instead. Raises Stalled, or Transient of the database."""
-    await run.unless_halted(run.limits.admit(run.embedder.meter.paced(batch.load)))
-    await run.unless_halted(run.embedder.admit(batch.load))
-    async with run.reserving:
-        batch, rest, reserved = await reserve(run, batch)
-        if not batch.rows:
-            run.finish(End.BUDGET)
-            return ()
-        run.sent += 1
-        slack = run.embedder.meter.most(batch.load) - reserved
-        run.slack += slack
-    try:
-        again, delay = await ask(run, batch, reserved)
-    finally:
-        run.sent -= 1
-        run.slack -= slack
-    await run.unless_halted(asyncio.sleep(delay))
+    embedder, tokens = run.embedder, run.embedder.meter.paced(batch.load)
+    await run.unless_halted(run.limits.admit(tokens))
+    async with AsyncExitStack() as place:
+        await place.enter_async_context(embedder.flow.place())
+        await run.unless_halted(embedder.admit(batch.load))
+        if len(batch.unique) > 1 and embedder.limits.never(tokens):
+            return batch.halves()  # packed before the provider told of a lower limit
+        async with run.reserving:
+            batch, rest, reserved = await reserve(run, batch)
+            if not batch.rows:
+                run.finish(End.BUDGET)
+                return ()
+            run.sent += 1
+            slack = embedder.meter.most(batch.load) - reserved
+            run.slack += slack
+        try:
+            began = embedder.clock.now()
+            answer = await send(run, batch)
+            await place.aclose()  # the provider is free for others while this one is written
+            again, delay = await take(run, batch, answer, embedder.clock.now() - began, reserved)
+        finally:
+            run.sent -= 1
+            run.slack -= slack
+    await run.unless_halted(embedder.clock.sleep(delay))
     return (*again, rest) if rest.rows else again
 
 
@@ -88,24 +96,31 @@ async def reserve(run: Run, batch: Batch) -> tuple[Batch, Batch, int]:
     raise Halted
 
 
-async def ask(run: Run, batch: Batch, reserved: int) -> tuple[tuple[Batch, ...], float]:
-    """Send it and take the answer, or the refusal, for what it is. What is next, and after how many seconds."""
-    began = time.monotonic()
+async def send(run: Run, batch: Batch) -> Embedded | OperatorError:
+    """What comes back, good or bad."""
     try:
-        answer = await effects.send_request(run, [row.text for row in batch.unique], batch.load)
-    except RejectedInput as error:
-        await effects.release_spend(run, reserved)
-        return await narrow(run, batch, error), 0.0
-    except Transient as error:
-        if isinstance(error, Unanswered):
-            run.size.answered(len(batch.unique), time.monotonic() - began)  # too slow for so many, perhaps
-        return await unanswered(run, batch, error, reserved), backoff(batch.waits, error.after)
-    except UnusableVectors:
-        raise  # billed: the reservation stays at risk
-    except Stalled:
-        await effects.release_spend(run, reserved)
-        raise
-    run.size.answered(len(batch.unique), time.monotonic() - began)
+        return await effects.send_request(run, [row.text for row in batch.unique], batch.load)
+    except OperatorError as error:
+        return error
+
+
+async def take(
+    run: Run, batch: Batch, answer: Embedded | OperatorError, seconds: float, reserved: int
+) -> tuple[tuple[Batch, ...], float]:
+    """Take the answer, or the refusal, for what it is. What is next, and after how many seconds."""
+    match answer:
+        case RejectedInput():
+            await effects.release_spend(run, reserved)
+            return await narrow(run, batch, answer), 0.0
+        case Transient():
+            if isinstance(answer, Unanswered):
+                run.size.answered(len(batch.unique), seconds)  # too slow for so many, perhaps
+            return await unanswered(run, batch, answer, reserved), backoff(batch.waits, answer.after)
+        case OperatorError():
+            if not isinstance(answer, UnusableVectors):  # those are billed: the reservation stays at risk
+                await effects.release_spend(run, reserved)
+            raise answer
+    run.size.answered(len(batch.unique), seconds)
     run.nonsense = 0
     await refuse_useless(run, batch, answer, reserved)
     return await write(run, batch, answer, reserved), 0.0

@@ -28,7 +28,7 @@ from vectorops.kinds.embeddingbackfill.selection import Scope, Selection
 from vectorops.kinds.embeddingbackfill.target import Target
 
 RATE_SECONDS = 30.0  # long enough to smooth over one batch, short enough to follow a provider that slows down
-CONCURRENCY = 4  # enough to hide the provider's latency behind its rate limit; more only holds more memory
+CONCURRENCY = 8  # requests in flight at most, where nothing is stated: hides the latency behind the highest limits
 
 R = TypeVar("R")
 
