@@ -54,8 +54,9 @@ def test_a_sqlstate_has_one_reason_and_the_message_names_the_next_step(
     assert CANARY not in str(caught.value)
 
 
-def test_a_full_dev_shm_is_told_from_a_full_disk_by_where_the_server_raised_it() -> None:
-    fields = {"C": "53100", "M": "Konnte Shared-Memory-Segment nicht vergrößern", "F": "dsm_impl.c", "S": "FEHLER"}
+@pytest.mark.parametrize("code", ["53100", "53200", "58P01"])
+def test_a_full_dev_shm_is_told_from_a_full_disk_by_where_the_server_raised_it(code: str) -> None:
+    fields = {"C": code, "M": "Konnte Shared-Memory-Segment nicht vergrößern", "F": "dsm_impl.c", "S": "FEHLER"}
     with pytest.raises(Stalled) as caught, speaking("building"):
         raise asyncpg.PostgresError.new(fields)
     assert caught.value.reason == Reason.SharedMemoryExhausted

@@ -48,7 +48,10 @@ _BY_CLASS: dict[str, _Entry] = {
 }
 
 SHARED_MEMORY_SOURCE = "dsm_impl.c"
-"""53100 from this file of the server is a full /dev/shm, not a full disk; its text is translated, this is not."""
+"""What comes from this file of the server is a full /dev/shm, not a full disk; its text is translated, this is not."""
+
+SHARED_MEMORY_CODES = ("53100", "53200", "58P01")
+"""No room, no memory; and "no such file", as a server says that keeps this memory in files and has no room for one."""
 
 
 @contextmanager
@@ -88,7 +91,7 @@ def translated(exc: BaseException, what: str) -> OperatorError:
 
 def _from_sqlstate(exc: asyncpg.PostgresError, what: str) -> OperatorError:
     code = exc.sqlstate or "XX000"
-    if code == "53100" and str(exc.server_source_filename or "").endswith(SHARED_MEMORY_SOURCE):
+    if code in SHARED_MEMORY_CODES and str(exc.server_source_filename or "").endswith(SHARED_MEMORY_SOURCE):
         return _error(Stalled, Reason.SharedMemoryExhausted, what, code)
     kind, reason = _BY_CODE.get(code) or _BY_CLASS.get(code[:2]) or (Transient, Reason.DatabaseError)
     return _error(kind, reason, what, code)

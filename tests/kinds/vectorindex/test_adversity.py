@@ -287,6 +287,43 @@ async def test_a_full_disk_is_told_and_leaves_nothing_and_room_lets_the_build_su
         await process.stop()
 
 
+async def test_shared_memory_too_small_for_a_parallel_build_ends_in_a_serial_one(
+    tmp_path_factory: pytest.TempPathFactory, small_disk: Path
+) -> None:
+    """The server's shared memory lies in files here, so that a small disk stands for a small /dev/shm."""
+    memory = {"dynamic_shared_memory_type": "mmap", "min_parallel_table_scan_size": "0"}  # parallel though it is small
+    with Postgres(tmp_path_factory.mktemp("shm"), settings=memory) as server:
+        db = Db(server.create_database("shop"))
+        await db.run("CREATE EXTENSION vector")
+        await db.make_table(12_000)
+        await db.run(former(), FOREIGN)
+        theirs, process = await db.oid("theirs"), Process(db.url)
+        files = server.data / "pg_dynshmem"
+        room = ["mount", "-o", "remount,size=12m", str(small_disk)]  # statistics need some of it too, a graph much more
+        await asyncio.to_thread(server.stop)
+        subprocess.run(room, check=True)
+        subprocess.run(["mount", "--bind", str(small_disk), str(files)], check=True)
+        try:
+            await asyncio.to_thread(server.start)
+            async with watched(db.url):
+                index = Driven.create(process, hnsw={"m": 16, "efConstruction": 40}, build={"parallelWorkers": 2})
+                notes: set[str] = set()
+
+                def built() -> bool:
+                    if index.observed.job is not None:
+                        notes.add(index.observed.job.note)
+                    return str(index.verdict and index.verdict.reason) == "IndexReady"
+
+                await index.when(built, "built", 90)
+            assert "serial: /dev/shm of the server is too small for a parallel build" in notes
+            assert (await db.indexes(), await db.oid("theirs")) == ({NAME: True, "theirs": True}, theirs)
+            assert await db.options() == ["m=16", "ef_construction=40"]
+            await process.stop()
+        finally:
+            await asyncio.to_thread(server.stop)
+            subprocess.run(["umount", "-l", str(files)], check=True)
+
+
 # -- rights and poolers
 # --------------------------------------------------------------------------------------------------
 
