@@ -8,6 +8,7 @@ reading under way is waited for. Refused: writing anything, and knowing what the
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,6 +95,7 @@ class Stores:
         self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
         self._opened: dict[tuple[str, str], Database] = {}
         self._snapshots: dict[str, _Snapshot] = {}
+        self._sweeps: dict[tuple[str, str], tuple[float, ServiceFigures]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
@@ -102,6 +104,7 @@ class Stores:
             self._bodies[namespace, name] = body
             return
         self._bodies.pop((namespace, name), None)
+        self._sweeps.pop((namespace, name), None)
         closing = asyncio.ensure_future(self._services.discard((namespace, name)))
         self._leaving.add(closing)  # or the garbage collector may take it before it ran
         closing.add_done_callback(self._leaving.discard)
@@ -206,12 +209,18 @@ class Stores:
         at = ServiceAt(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS)
         return await self._services.open((store.namespace, store.name), at, token)
 
-    async def service_figures(self, store: Store) -> ServiceFigures:
-        """One sweep over the store's search service. Raises as `service` does; what it answers stands in the figures.
+    async def service_figures(self, store: Store, max_age: float = 0.0) -> ServiceFigures:
+        """One sweep over the store's search service, or the last one if it is no older than `max_age` seconds.
 
-        A refused token is forgotten: a corrected Secret is read at the next sweep.
+        Raises as `service` does; what it answers stands in the figures. A figure of an interval is of the time between
+        two sweeps, whoever asked for them. A refused token is forgotten: a corrected Secret is read at the next sweep.
         """
+        key, now = (store.namespace, store.name), self._clock()
+        begun, known = self._sweeps.get(key, (-math.inf, None))
+        if known is not None and now - begun < max_age:
+            return known
         seen = await (await self.service(store)).figures()
+        self._sweeps[key] = (now, seen)
         if seen.failure is not None and seen.failure.reason == Reason.ServiceAuthenticationFailed:
             self.forget_token(store)
         return seen

@@ -138,11 +138,12 @@ class Backfill:
     status: Status = field(default_factory=Status)
     verdict: Verdict | None = None
     reasons: list[str] = field(default_factory=list)
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def one_pass(self) -> Verdict:
         """Observe, decide, act once, and write the status."""
         ctx, now = self.world.ctx, datetime.now(UTC)
-        subject = Subject("EmbeddingBackfill", "shop", "products", self.uid, 1, now)
+        subject = Subject("EmbeddingBackfill", "shop", "products", self.uid, 1, self.created)
         spec = Spec.model_validate(self.spec)
         observed = await KIND.observe(ctx, subject, spec, self.status)
         view = View(subject, spec, observed, self.status, now)
@@ -195,4 +196,5 @@ class Backfill:
 
     def created_again(self) -> Backfill:
         """The same spec as a new object, without memory."""
-        return replace(self, uid="6f1d0c7e-0000-4000-8000-000000000002", status=Status(), reasons=[])
+        uid = "6f1d0c7e-0000-4000-8000-000000000002"
+        return replace(self, uid=uid, status=Status(), reasons=[], created=datetime.now(UTC))

@@ -9,12 +9,27 @@ from typing import Any
 
 import pytest
 
+from vectorops.clients.ledger import Entry, Request, State
 from vectorops.clients.texttemplate import parse_template
 from vectorops.errors import Reason as Shared
+from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
+from vectorops.kinds.embeddingbackfill.consent import advice, plan_of, three_digits
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
-from vectorops.kinds.embeddingbackfill.figures import figures, usd
-from vectorops.kinds.embeddingbackfill.observation import Counts, End, Observation, Spend, Terms, Trouble, WorkSeen
-from vectorops.kinds.embeddingbackfill.plan import CHECKS, Adjust, Begin, Stop, decide, terms_of
+from vectorops.kinds.embeddingbackfill.figures import figures
+from vectorops.kinds.embeddingbackfill.look import terms_of, usd
+from vectorops.kinds.embeddingbackfill.observation import (
+    Counts,
+    End,
+    Estimate,
+    Graph,
+    Observation,
+    Rates,
+    Spend,
+    Terms,
+    Trouble,
+    WorkSeen,
+)
+from vectorops.kinds.embeddingbackfill.plan import CHECKS, decide
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime import conditions
@@ -31,10 +46,16 @@ WORK = WorkSeen(True, TARGET, Terms(), "account", COUNTS)
 SOUND = Observation(declared=DECLARED, target=TARGET, fingerprint="account", counts=COUNTS)
 
 
-def view(observed: Observation = SOUND, status: Status | None = None, **spec: Any) -> View[Spec, Observation, Status]:
-    subject = Subject("EmbeddingBackfill", "shop", "products", "uid", 1, NOW)
+def view(
+    observed: Observation = SOUND,
+    status: Status | None = None,
+    annotations: dict[str, str] | None = None,
+    now: datetime = NOW,
+    **spec: Any,
+) -> View[Spec, Observation, Status]:
+    subject = Subject("EmbeddingBackfill", "shop", "products", "uid", 1, NOW, annotations=annotations or {})
     read = Spec.model_validate({"storeRef": {"name": "shop"}, "tableName": "products", **spec})
-    return View(subject, read, observed, status or Status(), NOW)
+    return View(subject, read, observed, status or Status(), now)
 
 
 def ended(verdict: Verdict, **status: Any) -> Status:
@@ -300,3 +321,261 @@ def test_a_pid_that_comes_again_is_another_session() -> None:
     assert not courtesy.lets_go(demand(7, free=True), 5.0)
     assert not courtesy.lets_go(demand(), 6.0)
     assert courtesy.lets_go(demand(7), 7.0)
+
+
+# -- the plan, and who approves it ------------------------------------------------------------------------------------
+
+PLANNED = replace(
+    SOUND,
+    counts=Counts(rows=20_000, embedded=5_000, blank=0, failed=0, pending=15_000, pending_bytes=3_000_000),
+    estimate=Estimate(texts=12_345, tokens=765_432, error_percent=2),
+    rates=Rates(tokens_per_minute=100_000),
+)
+
+
+def test_the_plan_says_what_it_costs_before_anything_is_sent() -> None:
+    plan = plan_of(view(PLANNED))
+    assert plan is not None
+    assert (plan.rows, plan.texts, plan.tokens, plan.tokens_error_percent) == (15_000, 12_300, 765_000, 2)
+    assert (plan.cost_usd, plan.duration_seconds, plan.duration) == ("0.0153", 460, "7m40s")
+    assert plan.why == '15000 rows of "public"."products" are to be embedded with model.'
+    assert [statement.split()[0] for statement in plan.statements] == ["SELECT", "WITH"]
+    assert decide(view(PLANNED)).action == Begin(Terms(), plan), "and it is shown after it has begun, too"
+
+
+def test_the_batch_interface_costs_half_and_takes_a_day() -> None:
+    plan = plan_of(view(PLANNED, mode="Batch"))
+    assert plan is not None and (plan.cost_usd, plan.duration) == ("0.0077", "1d")
+
+
+def test_a_budget_in_dollars_buys_twice_as_much_in_batches() -> None:
+    budget = {"maxCostUSD": "0.01"}
+    online, batch = (
+        decide(view(PLANNED, budget=budget)).action,
+        decide(view(PLANNED, budget=budget, mode="Batch")).action,
+    )
+    assert isinstance(online, Begin) and isinstance(batch, Begin)
+    assert (online.terms.budget, batch.terms.budget) == (500_000, 1_000_000)
+    plan = plan_of(view(PLANNED, budget=budget))
+    assert plan is not None and plan.why.endswith("; the budget ends it after 500000 tokens ($0.0100).")
+
+
+def test_a_limit_scales_the_plan() -> None:
+    plan = plan_of(view(PLANNED, limit=1500))
+    assert plan is not None and (plan.rows, plan.texts, plan.tokens) == (1500, 1240, 76_500)
+
+
+def test_manual_approval_waits_for_the_hash_in_the_spec_or_in_the_annotation() -> None:
+    verdict, plan = decide(view(PLANNED, approval="Manual")), plan_of(view(PLANNED))
+    assert plan is not None
+    assert (verdict.reason, verdict.stalled, verdict.action) == (Reason.WaitingForApproval, True, None)
+    assert f"annotate vfill products vectorops.dev/approve={plan.hash}" in verdict.message
+    for approved in (
+        view(PLANNED, approval="Manual", approvedPlan=plan.hash),
+        view(PLANNED, None, {"vectorops.dev/approve": plan.hash}, approval="Manual"),
+    ):
+        assert isinstance(decide(approved).action, Begin)
+        assert plan_of(approved) == plan, "fields of the approval are no part of what is approved"
+    other = decide(view(PLANNED, approval="Manual", approvedPlan="0123456789ab"))
+    assert other.reason is Reason.WaitingForApproval and other.message.startswith("What was approved is not this plan.")
+
+
+@pytest.mark.parametrize(("rows", "tokens", "stale"), [(1.2, 1.2, False), (2, 1, True), (1, 2, True), (0.5, 0.5, True)])
+def test_figures_that_doubled_or_halved_make_an_approval_stale(rows: float, tokens: float, stale: bool) -> None:
+    plan = plan_of(view(PLANNED))
+    assert plan is not None and PLANNED.counts is not None and PLANNED.estimate is not None
+    moved = replace(
+        PLANNED,
+        counts=replace(PLANNED.counts, pending=round(PLANNED.counts.pending * rows)),
+        estimate=replace(PLANNED.estimate, tokens=round(PLANNED.estimate.tokens * tokens)),
+    )
+    verdict = decide(view(moved, approval="Manual", approvedPlan=plan.hash))
+    assert (verdict.reason is Reason.WaitingForApproval) is stale
+    assert isinstance(verdict.action, Begin) is not stale
+
+
+def test_what_has_begun_goes_on_without_another_approval_whatever_the_status_says() -> None:
+    begun = replace(PLANNED, estimate=None, spend=Spend(started_at=NOW))
+    assert isinstance(decide(view(begun, approval="Manual")).action, Begin)
+
+
+def test_a_new_run_token_is_another_plan() -> None:
+    first, second = plan_of(view(PLANNED)), plan_of(view(PLANNED, runToken="again"))
+    assert first is not None and second is not None and first.hash != second.hash
+
+
+def test_an_index_that_is_better_built_afterwards_is_named_with_the_figures() -> None:
+    graph = Graph("products_idx", 800_000_000)
+    told = advice(graph, 15_000, 20_000)
+    assert told is not None and "products_idx (763 MB)" in told and "53s for 15000 rows" in told and "13s" in told
+    assert advice(graph, 3_000, 20_000) is None, "less than a fifth of the rows: it is cheaper to leave it"
+    assert advice(graph, 900, 900) is None and advice(None, 15_000, 20_000) is None
+    plan = plan_of(view(replace(PLANNED, graph=graph)))
+    assert plan is not None and plan.advice == told
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, 0), (999, 999), (1234, 1230), (1235, 1240), (765_432, 765_000)])
+def test_figures_of_a_plan_have_three_digits(number: int, shown: int) -> None:
+    assert three_digits(number) == shown
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+NIGHT = {"schedule": "0 22 * * *", "durationSeconds": 8 * 3600, "timeZone": "Europe/Berlin"}  # NOW is 04:04 there
+
+
+def test_it_works_while_its_window_is_open_and_looks_again_when_it_closes() -> None:
+    running = replace(SOUND, work=WORK)
+    assert isinstance(decide(view(window=NIGHT)).action, Begin)
+    assert decide(view(running, window=NIGHT)).look_again == 5.0
+    late = NOW.replace(hour=4, minute=59, second=58)
+    assert decide(view(running, now=late, window=NIGHT)).look_again == 2.0
+
+
+def test_when_the_window_closes_the_work_ends_after_the_write_in_hand_and_the_next_opening_is_told() -> None:
+    closed = NOW.replace(hour=5, minute=0, second=0)
+    verdict = decide(view(replace(SOUND, work=WORK), now=closed, window=NIGHT))
+    assert (verdict.reason, verdict.suspended, verdict.action) == (Reason.WindowClosed, True, Stop())
+    assert "opens at 2026-01-02T21:00:00Z" in verdict.message
+    assert decide(view(now=closed, window=NIGHT)).action is None
+    soon = NOW.replace(hour=20, minute=59, second=0)
+    assert decide(view(now=soon, window=NIGHT)).look_again == 60.0
+
+
+def test_what_came_to_its_end_as_the_window_closed_is_complete() -> None:
+    closed = NOW.replace(hour=5, minute=0, second=0)
+    assert decide(view(replace(SOUND, counts=replace(COUNTS, pending=0)), now=closed, window=NIGHT)).complete
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "99 22 * * *"}, {"timeZone": "Europe/Atlantis"}])
+def test_a_window_that_cannot_be_read_stalls(wrong: dict[str, str]) -> None:
+    verdict = decide(view(replace(SOUND, work=WORK), window={**NIGHT, **wrong}))
+    assert (verdict.reason, verdict.stalled, verdict.action) == (Reason.WindowInvalid, True, Stop())
+
+
+# -- deadlines, attempts, time to live --------------------------------------------------------------------------------
+
+
+def test_the_deadline_counts_what_it_has_worked_in_any_process() -> None:
+    worked = replace(SOUND, spend=Spend(started_at=NOW, active_seconds=50.0), work=replace(WORK, unsaved_seconds=9.0))
+    assert decide(view(worked, activeDeadlineSeconds=60)).look_again == 1.0
+    over = replace(worked, work=replace(WORK, unsaved_seconds=10.0))
+    verdict = decide(view(over, activeDeadlineSeconds=60))
+    assert (verdict.reason, verdict.failed, verdict.action) == (Reason.DeadlineExceeded, False, Stop()), "writes first"
+    ended_work = replace(over, work=replace(WORK, running=False), spend=Spend(started_at=NOW, active_seconds=60.0))
+    assert decide(view(ended_work, activeDeadlineSeconds=60)).failed
+    done = replace(ended_work, counts=replace(COUNTS, pending=0))
+    assert decide(view(done, activeDeadlineSeconds=60)).complete, "it came to its end in time"
+
+
+def test_suspended_time_is_no_working_time() -> None:
+    long_ago = replace(SOUND, spend=Spend(started_at=NOW - timedelta(days=30), active_seconds=59.0))
+    assert isinstance(decide(view(long_ago, activeDeadlineSeconds=60)).action, Begin)
+
+
+def test_attempts_beyond_the_limit_fail_the_request_and_the_last_error_is_told() -> None:
+    work = replace(WORK, running=False, error=Trouble("DatabaseError", "writing failed."), ended_at=NOW)
+    six = replace(SOUND, work=work, spend=Spend(started_at=NOW, attempts=6))
+    assert decide(view(six)).reason == "DatabaseError"
+    verdict = decide(view(replace(six, spend=Spend(started_at=NOW, attempts=7))))
+    assert (verdict.reason, verdict.failed) == (Reason.BackoffLimitExceeded, True)
+    assert "writing failed." in verdict.message
+    assert decide(view(replace(six, spend=Spend(started_at=NOW, attempts=1)), backoffLimit=0)).failed
+
+
+def test_an_ended_request_is_deleted_when_its_time_is_over() -> None:
+    status = ended(Verdict(Reason.Succeeded, "done", "True", complete=True), completionTime=NOW - timedelta(seconds=50))
+    verdict = decide(view(Observation(over=True), status, ttlSecondsAfterFinished=60))
+    assert (verdict.action, verdict.look_again) == (None, 10.0)
+    assert decide(view(Observation(over=True), status, ttlSecondsAfterFinished=50)).action == Expire()
+    assert decide(view(Observation(over=True), status)).action is None
+
+
+# -- what must not run twice ------------------------------------------------------------------------------------------
+
+REQUEST = Request("EmbeddingBackfill", "shop", "products", "", b"key")
+BEFORE = NOW - timedelta(hours=1)
+
+
+def guarded(state: State, uid: str = "former", ended_at: datetime | None = BEFORE, reason: str = "Succeeded") -> Any:
+    entry = Entry(uid, state, "" if state is State.RUNNING else reason, BEFORE, ended_at)
+    return replace(SOUND, request=REQUEST, entry=entry)
+
+
+def test_a_request_that_ended_before_is_not_run_again_by_a_new_object() -> None:
+    verdict = decide(view(guarded(State.COMPLETE), select="All"))
+    assert (verdict.reason, verdict.complete, verdict.ready, verdict.action) == (
+        Reason.AlreadyExecuted,
+        True,
+        "True",
+        None,
+    )
+
+
+def test_what_runs_goes_on_and_what_failed_runs_in_a_new_object() -> None:
+    assert isinstance(decide(view(guarded(State.RUNNING, ended_at=None), select="All")).action, Begin)
+    assert isinstance(decide(view(guarded(State.FAILED, reason="TooManyFailedRows"), select="All")).action, Begin)
+
+
+def test_the_ledger_ends_before_the_status_does() -> None:
+    done = replace(guarded(State.RUNNING, "uid", None), counts=replace(COUNTS, pending=0))
+    verdict = decide(view(done, select="All"))
+    assert (verdict.complete, verdict.action) == (True, Finish(State.COMPLETE, "Succeeded"))
+    failed = replace(guarded(State.RUNNING, "uid", None), counts=replace(COUNTS, failed=3))
+    verdict = decide(view(failed, select="All", maxFailedRows=2))
+    assert (verdict.failed, verdict.action) == (True, Finish(State.FAILED, "TooManyFailedRows"))
+
+
+def test_an_end_that_its_own_status_has_not_seen_is_told_as_it_was() -> None:
+    verdict = decide(view(guarded(State.COMPLETE, "uid"), select="All"))
+    assert (verdict.reason, verdict.complete, verdict.action) == ("Succeeded", True, None)
+    verdict = decide(view(guarded(State.FAILED, "uid", reason="DeadlineExceeded"), select="All"))
+    assert (verdict.reason, verdict.failed) == ("DeadlineExceeded", True)
+    resumed = decide(view(guarded(State.COMPLETE, ended_at=NOW + timedelta(seconds=1)), select="All"))
+    assert resumed.reason == "Succeeded", "begun by an object before it, and ended while it was there"
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_person_mends_is_told_before_what_time_mends() -> None:
+    closed = NOW.replace(hour=5, minute=0, second=0)
+    waits = view(PLANNED, now=closed, approval="Manual", window=NIGHT)
+    assert decide(waits).reason is Reason.WaitingForApproval, "so that it can be approved before the night"
+    unpriced = replace(PLANNED, declared=replace(DECLARED, price=None))
+    assert decide(view(unpriced, now=closed, budget={"maxCostUSD": "1"}, window=NIGHT)).reason is Reason.PriceMissing
+    assert decide(view(PLANNED, now=closed, suspend=True, window=NIGHT)).reason is Reason.Suspended
+
+
+def test_work_that_is_held_up_says_by_what_and_whether_a_person_must_act() -> None:
+    held = replace(SOUND, work=replace(WORK, waiting=Trouble(Reason.WaitingForReplica, "lags")))
+    assert (decide(view(held)).reason, decide(view(held)).reconciling) == (Reason.WaitingForReplica, True)
+    unseen = replace(SOUND, work=replace(WORK, waiting=Trouble(Reason.WaitingForReplica, "GRANT", stalled=True)))
+    assert decide(view(unseen)).stalled
+
+
+def test_work_of_another_run_token_is_ended() -> None:
+    assert decide(view(replace(SOUND, work=WORK), runToken="new")).action == Stop()
+
+
+def test_the_history_tells_how_runs_ended_newest_first() -> None:
+    done = replace(SOUND, counts=replace(COUNTS, pending=0))
+    first = figures(view(done))
+    assert [entry.reason for entry in first.history] == ["Succeeded"] and first.completion_time == NOW
+    second = figures(view(replace(SOUND, counts=replace(COUNTS, failed=3)), first, runToken="b", maxFailedRows=1))
+    assert [entry.reason for entry in second.history] == ["TooManyFailedRows", "Succeeded"]
+    assert figures(view(SOUND, second, runToken="c")).history == second.history
+
+
+def test_the_plan_stays_in_the_status_and_tells_what_all_of_it_will_cost() -> None:
+    planned = figures(view(PLANNED))
+    assert planned.plan == plan_of(view(PLANNED)) and planned.cost is not None
+    assert planned.cost.estimated_tokens == 765_000
+    assert PLANNED.counts is not None
+    half = replace(
+        PLANNED, estimate=None, work=WORK, spend=Spend(0, 380_000, 7_500, NOW),
+        counts=replace(PLANNED.counts, pending=7_500),
+    )  # fmt: skip
+    later = figures(view(half, planned))
+    assert later.plan == planned.plan and later.cost is not None
+    assert later.cost.estimated_tokens == 380_000 + 382_500

@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from vectorops.clients import ledger
 from vectorops.clients.bookkeeping import ensure_bookkeeping, forget_bookkeeping
 from vectorops.errors import Reason
+from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
 from vectorops.kinds.embeddingbackfill.filling import GRACE, fill_table, work
 from vectorops.kinds.embeddingbackfill.observation import Observation
 from vectorops.kinds.embeddingbackfill.observe import open_embedder
-from vectorops.kinds.embeddingbackfill.plan import Adjust, Begin, Stop
+from vectorops.kinds.embeddingbackfill.parts import Throttle
 from vectorops.kinds.embeddingbackfill.resource import Mode, Spec
 from vectorops.kinds.embeddingbackfill.run import CONCURRENCY, Run
 from vectorops.kinds.embeddingbackfill.selection import selection_of
 from vectorops.kinds.embeddingbackfill.target import Target
+from vectorops.kinds.embeddingbackfill.watching import look_at_neighbours
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
 
 
 async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation, action: Action) -> Outcome:
-    """Begin, adjust or stop. Safe to repeat: there is at most one piece of work an object."""
+    """Begin, adjust, stop, finish or expire. Safe to repeat: there is at most one piece of work an object."""
     if isinstance(action, Begin):
         await begin(ctx, subject, spec, observed, action)
     elif isinstance(action, Adjust):
@@ -31,6 +34,12 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
             job.notes["run"].adjust(action.terms)
     elif isinstance(action, Stop):
         ask_to_stop(ctx, subject)
+    elif isinstance(action, Finish):
+        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+        assert observed.request is not None, "only what is guarded is finished"
+        await ledger.finish(store.database, observed.request, action.state, action.reason)
+    elif isinstance(action, Expire):
+        await ctx.kubernetes.delete("embeddingbackfills", subject.namespace, subject.name, subject.uid)
     return Outcome()
 
 
@@ -43,6 +52,11 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
     await ensure_bookkeeping(store.database)
     assert isinstance(observed.target, Target), "the plan begins nothing on a flawed target"
     assert observed.counts is not None, "and nothing uncounted"
+    throttle, entry = spec.throttle or Throttle(), None
+    if observed.request is not None:
+        entry = await ledger.begin(store.database, observed.request, subject.uid)
+        if entry.state is ledger.State.COMPLETE:
+            return  # it has ended since it was looked at; the next look tells
     run = Run(
         uid=subject.uid,
         token=spec.run_token or "",
@@ -56,10 +70,15 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         max_failed=spec.max_failed_rows,
         concurrency=spec.concurrency or CONCURRENCY,
         size=BatchSize(spec.batch_size),
+        on_account=entry.request_uid if entry is not None else "",
+        begun=entry.begun_at if entry is not None else None,
+        backoff_limit=spec.backoff_limit,
+        neighbours=partial(look_at_neighbours, ctx, store, throttle) if spec.throttle or store.spec.service else None,
     )
     ctx.work.forget(subject.uid)
     fill = fill_in_batches if spec.mode is Mode.BATCH else fill_table
     job = ctx.work.start(subject.uid, "backfill", partial(work, run=run, fill=fill))
+    job.notes["plan"] = action.plan or (observed.work.plan if observed.work is not None else None)
     job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
 
 

@@ -48,7 +48,7 @@ def spend_of(row: Any) -> Spend:
     """A row of vectorops.spend; an empty account where there is none."""
     if row is None:
         return Spend()
-    return Spend(row["tokens_reserved"], row["tokens_billed"], row["rows_done"], row["started_at"])
+    return Spend(**row)
 
 
 async def begin_run(run: Run) -> Spend:

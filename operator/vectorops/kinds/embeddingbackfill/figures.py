@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from datetime import datetime
 
 from vectorops.clients.embedding_packing import PROVIDER_ESTIMATE
 from vectorops.kinds.embeddingbackfill.batching_figures import seconds_left, shown_batches
-from vectorops.kinds.embeddingbackfill.observation import Counts, Observation, Spend
-from vectorops.kinds.embeddingbackfill.plan import MILLION, Look, decide
-from vectorops.kinds.embeddingbackfill.status import Cost, Failure, Rows, Status
+from vectorops.kinds.embeddingbackfill.consent import plan_of
+from vectorops.kinds.embeddingbackfill.look import Look, counts, declared, left_to_embed, price_of, usd
+from vectorops.kinds.embeddingbackfill.observation import Counts, Observation
+from vectorops.kinds.embeddingbackfill.plan import decide
+from vectorops.kinds.embeddingbackfill.status import Cost, Failure, Plan, Rows, Status
 from vectorops.kinds.embeddingbackfill.target import Declared
-from vectorops.runtime.api import Progress
+from vectorops.runtime.api import HistoryEntry, Progress
+from vectorops.runtime.kind import Verdict
 from vectorops.runtime.rounding import duration, rate_text
+
+RUNS = 10  # in the history
+WORDS = 1024  # characters of a message in it
 
 
 def figures(view: Look) -> Status:
@@ -19,51 +25,59 @@ def figures(view: Look) -> Status:
     seen, same_run = view.observed, view.status.run_token == view.spec.run_token
     if seen.over:
         return view.status
-    former = view.status if same_run else Status()
-    if not isinstance(seen.declared, Declared) or seen.counts is None:
-        return former.model_copy(update={"run_token": view.spec.run_token})
-    rows = _rows(view, seen.counts)
-    percent = 100 * seen.counts.embedded // seen.counts.rows if seen.counts.rows else 100
+    former = view.status if same_run else Status(history=view.status.history)
     verdict = decide(view)
-    ended = verdict.complete or verdict.failed
+    ended = {"history": _history(view, verdict), "completion_time": _ended_at(view, verdict)}
+    if not isinstance(seen.declared, Declared) or seen.counts is None:
+        return former.model_copy(update={"run_token": view.spec.run_token, **ended})
+    rows = _rows(view)
+    plan = plan_of(view) or (seen.work.plan if seen.work is not None else None) or former.plan
+    percent = 100 * seen.counts.embedded // seen.counts.rows if seen.counts.rows else 100
     return Status(
         run_token=view.spec.run_token,
         rows=rows,
         coverage_percent=percent,
         coverage=f"{percent}%",
         rate=_rate(seen),
-        cost=_cost(seen.spend, seen.counts, seen.declared.price),
+        cost=_cost(view, plan),
+        plan=plan,
         progress=_progress(view, rows, former),
         start_time=seen.spend.started_at or former.start_time,
-        completion_time=view.now if ended else None,
         batches=shown_batches(seen),
         failures=[Failure(key_hash=f.key_hash, reason=f.reason, attempts=f.attempts) for f in seen.failures],
+        **ended,
     )
 
 
-def usd(tokens: int, price: Decimal | None) -> str | None:
-    """Dollars, by the user's own price; cents' fractions are kept as small amounts are usual here."""
-    if price is None:
-        return None
-    amount = Decimal(tokens) * price / MILLION
-    return f"{amount:.2f}" if amount >= 1 else f"{amount:.4f}"
+def _ended_at(view: Look, verdict: Verdict) -> datetime | None:
+    return view.now if verdict.complete or verdict.failed else None
 
 
-def _rows(view: Look, counts: Counts) -> Rows:
-    done, limit, work = view.observed.spend.rows_done, view.spec.limit, view.observed.work
-    remaining = counts.pending if limit is None else min(counts.pending, max(0, limit - done))
+def _history(view: Look, verdict: Verdict) -> list[HistoryEntry]:
+    """The ends of this object's runs."""
+    former = view.status.history
+    if not (verdict.complete or verdict.failed):
+        return former
+    end = HistoryEntry(time=view.now, reason=str(verdict.reason), message=verdict.message[:WORDS])
+    return [end, *former][:RUNS]
+
+
+def _rows(view: Look) -> Rows:
+    found, done, work = counts(view), view.observed.spend.rows_done, view.observed.work
+    remaining = left_to_embed(view)
     return Rows(
-        total=done + counts.blank + counts.failed + remaining,
+        total=done + found.blank + found.failed + remaining,
         done=done,
-        skipped=counts.blank,
-        failed=counts.failed,
+        skipped=found.blank,
+        failed=found.failed,
         remaining=remaining,
         truncated=work.truncated if work else 0,
     )
 
 
-def _cost(spend: Spend, counts: Counts, price: Decimal | None) -> Cost:
-    estimated = spend.billed + round(counts.pending_bytes * PROVIDER_ESTIMATE)
+def _cost(view: Look, plan: Plan | None) -> Cost:
+    spend, price = view.observed.spend, price_of(view.spec, declared(view))
+    estimated = spend.billed + _tokens_left(counts(view), left_to_embed(view), plan)
     billed = usd(spend.billed, price)
     return Cost(
         tokens=spend.billed,
@@ -73,6 +87,14 @@ def _cost(spend: Spend, counts: Counts, price: Decimal | None) -> Cost:
         estimated_usd=usd(estimated, price),
         at_risk_tokens=spend.reserved,
     )
+
+
+def _tokens_left(found: Counts, rows: int, plan: Plan | None) -> int:
+    """By the plan's tokens a row; without a plan, by what a byte usually is."""
+    if plan is not None and plan.rows and plan.tokens is not None:
+        return round(plan.tokens * rows / plan.rows)
+    share = rows / found.pending if found.pending else 0
+    return round(found.pending_bytes * share * PROVIDER_ESTIMATE)
 
 
 def _rate(seen: Observation) -> str | None:

@@ -4,35 +4,31 @@
             -> proof -> done, or another sweep for rows that came or changed meanwhile
 
 The lock and the session are let go of between batches when an index build wants the table: a build goes first, because
-every row written during it makes it longer. Who wants it is asked once a second on the watching connection; see
-`courtesy.py`.
+every row written during it makes it longer. Who wants it is asked once a second; see `watching.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from vectorops.clients.locks import LOCK_CLASS
-from vectorops.clients.postgres import Database, speaking, statements
+from vectorops.clients.postgres import speaking, statements
 from vectorops.clients.vectorcodec import register_vectors
 from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
 from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Row, fill, row_of
-from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.delivery import backoff, deliver
 from vectorops.kinds.embeddingbackfill.effects import Found
 from vectorops.kinds.embeddingbackfill.observation import End, Trouble
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Halted, Run
+from vectorops.kinds.embeddingbackfill.watching import Watch, failed_attempt, save_clock
 from vectorops.runtime.work import Job
 
 PAGE_ROWS = 512  # at most 16 MB of texts at a time
-POLL = 1.0  # seconds between two looks at who wants the table
+POLL = 1.0  # seconds between two sweeps that wrote nothing, and while the table is let go of
 LOCK_POLL = 2.0  # seconds between two tries for its lock; meanwhile the connection is left to those who can use it
 GRACE = 8.0  # seconds for what is in flight when the process ends; the process allows ten
 
@@ -63,6 +59,7 @@ async def work(job: Job, run: Run, fill: Callable[[Run], Coroutine[Any, Any, End
     except Exception as error:
         message = f"unforeseen {type(error).__name__}. {Reason.InternalError.next_step}"
         run.error = Trouble(Reason.InternalError, message)
+        await failed_attempt(run, error)
         raise
     finally:
         run.ended_at = datetime.now(UTC)
@@ -70,7 +67,9 @@ async def work(job: Job, run: Run, fill: Callable[[Run], Coroutine[Any, Any, End
 
 async def fill_table(run: Run, once: Step | None = None) -> End:
     """Sessions one after another until the work has ended; none is kept while there is something to wait for."""
-    watcher = asyncio.create_task(watch_for_builds(run), name=f"watch {run.uid}")
+    watch = Watch(run)
+    await watch.look()
+    watcher = asyncio.create_task(watch.forever(), name=f"watch {run.uid}")
     tries = 0
     try:
         while not run.stopping:
@@ -81,19 +80,21 @@ async def fill_table(run: Run, once: Step | None = None) -> End:
                     return end
             except (Transient, Waiting) as error:
                 run.told(error)
+                if not await failed_attempt(run, error):
+                    raise
                 tries = 0 if run.written > written or isinstance(error, Waiting) else tries + 1
                 await run.sleep(backoff(tries, error.after))
     finally:
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
+        await save_clock(run)
     return run.end or End.STOPPED
 
 
 async def one_session(run: Run, doing: Step | None = None) -> End | None:
     """Sweeps on one session until nothing is left. None: the table was let go of for an index build."""
     if run.pausing:
-        message = f"{run.target.declared.name}: {Why.WaitingForIndexBuild.next_step}"
-        run.waiting = Trouble(Why.WaitingForIndexBuild, message)
+        run.waiting = run.paused_for
         await run.sleep(POLL)
         return None
     async with run.database.session(session_name(run.uid)) as connection:
@@ -233,23 +234,6 @@ async def to_buy(run: Run, page: list[Found]) -> list[Row]:
 async def proved(run: Run) -> bool:
     """The proof that no row is left that is neither embedded, blank nor recorded. None is sought when halted."""
     return not run.halted and not await effects.find_left(run)
-
-
-async def watch_for_builds(run: Run) -> None:
-    """Pause the run while an index build wants its table."""
-    courtesy = Courtesy()
-    while True:
-        with suppress(OperatorError):  # the session meets the same trouble and tells it
-            demand = await who_wants(run.database, run.target.oid)
-            run.pause(courtesy.lets_go(demand, time.monotonic()))
-        await asyncio.sleep(POLL)
-
-
-async def who_wants(database: Database, table_oid: int) -> Demand:
-    """Who builds an index of the table or may want to."""
-    row = await database.fetchrow(statements(effects.PACKAGE)["build_wanted"], table_oid, LOCK_CLASS)
-    assert row is not None, "the statement returns one row"
-    return Demand(row["building"], row["free"], frozenset(row["waiting"]))
 
 
 async def _deliver(run: Run, rows: tuple[Row, ...]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from vectorops.clients.ledger import Entry, Request
+from vectorops.kinds.embeddingbackfill.status import Plan
 from vectorops.kinds.embeddingbackfill.target import Declared, Flaw, Target
 
 EVER = datetime(1, 1, 1, tzinfo=UTC)  # before any failure: all that were recorded count
@@ -47,12 +49,41 @@ class Spend:
     billed: int = 0
     rows_done: int = 0
     started_at: datetime | None = None
+    attempts: int = 0  # in a row that ended in an error, without a row written
+    active_seconds: float = 0.0  # in which it worked or waited
 
     def failures_since(self, token: str) -> datetime:
         """Failures recorded before this do not count: a runToken tries them again, once its run has begun."""
         if not token:
             return EVER
         return self.started_at or NEVER
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is to be sent, and how far the tokens may be off."""
+
+    texts: int
+    tokens: int
+    error_percent: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The lowest limits that hold, a minute and a second; None: unlimited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    rows_per_second: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An HNSW index of the column that is filled."""
+
+    name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +132,9 @@ class WorkSeen:
     truncated: int = 0
     advanced_at: datetime | None = None
     token: str = ""  # runToken that it was begun with, '' without
+    plan: Plan | None = None  # as it was when it began
+    unsaved_seconds: float = 0.0  # in which it worked or waited, and that are not on the account yet
+    failed: Trouble | None = None  # the error of the last attempt
 
 
 @dataclass(frozen=True)
@@ -130,6 +164,11 @@ class Observation:
     failures: tuple[FailedRow, ...] = ()
     work: WorkSeen | None = None
     batches: tuple[OpenBatch, ...] = ()  # at the provider and not settled
+    request: Request | None = None  # as the ledger knows it, if it is guarded
+    entry: Entry | None = None  # what the ledger says of it, if it has begun before
+    estimate: Estimate | None = None  # None: it has begun, or nothing is left
+    rates: Rates = Rates()
+    graph: Graph | None = None
 
     @property
     def running(self) -> bool:

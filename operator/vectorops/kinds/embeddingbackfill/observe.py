@@ -8,44 +8,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TypeAlias
 
 from pydantic import SecretStr
 
+from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.embeddings import Embedder
-from vectorops.clients.postgres import speaking, statements
+from vectorops.clients.postgres import statements
 from vectorops.errors import OperatorError, Reason, Stalled
 from vectorops.kinds.embeddingbackfill.asking import look_at_selection
-from vectorops.kinds.embeddingbackfill.batching_effects import SQL
-from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
-from vectorops.kinds.embeddingbackfill.filling import session_name
-from vectorops.kinds.embeddingbackfill.observation import (
-    Counts,
-    End,
-    FailedRow,
-    Observation,
-    OpenBatch,
-    Spend,
-    Trouble,
-    WorkSeen,
-)
-from vectorops.kinds.embeddingbackfill.parts import Select
-from vectorops.kinds.embeddingbackfill.plan import over
+from vectorops.kinds.embeddingbackfill.counting import count_rows, read_account
+from vectorops.kinds.embeddingbackfill.effects import PACKAGE
+from vectorops.kinds.embeddingbackfill.endings import over
+from vectorops.kinds.embeddingbackfill.estimating import lower
+from vectorops.kinds.embeddingbackfill.observation import End, Graph, Observation, Rates, Trouble, WorkSeen
+from vectorops.kinds.embeddingbackfill.parts import RateLimits
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.resource import Spec, Status
 from vectorops.kinds.embeddingbackfill.run import Run
-from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
-from vectorops.kinds.embeddingbackfill.sql import counts_sql
+from vectorops.kinds.embeddingbackfill.selection import selection_of
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
 
-COUNT_SECONDS = 300.0  # a scan of 100 million rows; beyond that the counts are not worth the wait
 BUILD_AGE = 1.0  # seconds: a build should be noticed before the first batch is written beside it
 UNUSABLE = frozenset({Reason.StoreSuspended, Reason.StoreNotFound})  # told as a verdict, so that running work is ended
-
-Account: TypeAlias = tuple[Spend, tuple[FailedRow, ...], tuple[OpenBatch, ...]]
 
 
 async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) -> Observation:
@@ -70,25 +57,61 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
     absent = await look_at_selection(store.database, target, facts.columns, asked)
     if isinstance(absent, Flaw):
         return Observation(declared=declared, target=absent, work=_work(ctx, subject))
+    return await _picture(ctx, store, subject, spec, target, catalogue, absent)
+
+
+async def _picture(
+    ctx: Context, store: Store, subject: Subject, spec: Spec, target: Target, catalogue: Catalogue, absent: int
+) -> Observation:
+    """Account, counts and work of what can be filled."""
     embedder = await open_embedder(ctx, store)
-    seen = await _account(store, subject, spec, target)
+    # the account before the work: what the work saves on it meanwhile is counted late, and never twice
+    account = await read_account(ctx, store, subject, spec, target)
     build = next((build.phase for build in catalogue.builds if build.table_oid == target.oid), "")
-    counts, work = None, _work(ctx, subject)
+    counts, estimate, work = None, None, _work(ctx, subject)
     if work is not None and work.running:
         counts = work.counts
     elif not build:  # a scan's snapshot is what CREATE INDEX CONCURRENTLY would have to wait for
-        counts = replace(await _counts(store, subject, spec, target, seen[0]), absent_ids=absent)
+        counts, estimate = await count_rows(store, subject, spec, target, account, embedder)
+        counts = replace(counts, absent_ids=absent)
     return Observation(
-        declared=declared,
+        declared=target.declared,
         target=target,
         fingerprint=embedder.account.fingerprint,
         build=build,
         counts=counts,
-        spend=seen[0],
-        failures=seen[1],
+        spend=account.spend,
+        failures=account.failures,
         work=work,
-        batches=seen[2],
+        batches=account.batches,
+        request=account.request,
+        entry=account.entry,
+        estimate=estimate,
+        rates=rates(spec, store),
+        graph=graph_of(catalogue, target),
     )
+
+
+def rates(spec: Spec, store: Store) -> Rates:
+    """The lower of the request's limits and the store's."""
+    own = spec.rate_limits or RateLimits()
+    shared = store.spec.embeddings.rate_limits if store.spec.embeddings is not None else None
+    return Rates(
+        lower(own.requests_per_minute, shared.requests_per_minute if shared else None),
+        lower(own.tokens_per_minute, shared.tokens_per_minute if shared else None),
+        own.rows_per_second,
+        spec.batch_size,
+    )
+
+
+def graph_of(catalogue: Catalogue, target: Target) -> Graph | None:
+    """The HNSW index of the column, the largest where there are several."""
+    found = [
+        Graph(index.name, index.size_bytes)
+        for index in catalogue.indexes
+        if index.table_oid == target.oid and index.method == "hnsw" and index.column == target.declared.column
+    ]
+    return max(found, key=lambda graph: graph.size_bytes, default=None)
 
 
 def declared_in(store: Store, table_name: str) -> Declared | Flaw:
@@ -163,31 +186,6 @@ async def open_embedder(ctx: Context, store: Store) -> Embedder:
     )
 
 
-async def _account(store: Store, subject: Subject, spec: Spec, target: Target) -> Account:
-    queries, token = statements(PACKAGE), spec.run_token or ""
-    if not await store.database.fetchval(queries["has_bookkeeping"]):
-        return Spend(), (), ()
-    spend = spend_of(await store.database.fetchrow(queries["spend"], subject.uid, token))
-    rows = await store.database.fetch(queries["failures"], *scope(target), spend.failures_since(token))
-    shown = await store.database.fetch(statements(PACKAGE, SQL)["shown_batches"], subject.uid, token)
-    batches = tuple(OpenBatch(*row) for row in shown)
-    return spend, tuple(FailedRow(row["key_hash"], row["reason"], row["attempts"]) for row in rows), batches
-
-
-async def _counts(store: Store, subject: Subject, spec: Spec, target: Target, spend: Spend) -> Counts:
-    asked = selection_of(spec)
-    begun = spend.started_at if asked.select is Select.ALL else None
-    scope = Scope(target, asked, spend.failures_since(spec.run_token or ""), begun)
-    remembered = await store.database.fetchval(statements(PACKAGE)["has_bookkeeping"])
-    statement = counts_sql(scope, bookkeeping=remembered)
-    async with store.database.session(session_name(subject.uid)) as connection:
-        with speaking("counting the rows to embed"):
-            await connection.fetchrow(statements(PACKAGE)["pin_formats"])
-            row = await connection.fetchrow(statement.sql, *statement.args, timeout=COUNT_SECONDS)
-    assert row is not None, "an aggregate returns a row"
-    return Counts(**row, to_adopt=row["unknown"] if asked.adopts else 0)
-
-
 def _run(ctx: Context, subject: Subject) -> Run | None:
     job = ctx.work.find(subject.uid)
     run = job.notes.get("run") if job is not None else None
@@ -213,4 +211,7 @@ def _work(ctx: Context, subject: Subject) -> WorkSeen | None:
         truncated=run.truncated,
         advanced_at=run.advanced_at,
         token=run.token,
+        plan=job.notes.get("plan"),
+        unsaved_seconds=run.unsaved_seconds if job.running else 0.0,
+        failed=run.attempt_failed,
     )

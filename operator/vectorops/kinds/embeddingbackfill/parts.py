@@ -73,7 +73,12 @@ class Throttle(ApiModel):
 class Window(ApiModel):
     """When it may work. When a window closes, what is in flight is written and the rest waits for the next one."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            rule=r"self.schedule.matches('^[^ ]+( +[^ ]+){4}$')",
+            message="schedule needs five cron fields, such as 0 22 * * *.",
+        ),
+    )
 
     schedule: Annotated[str, Field(min_length=9, max_length=128)] = Field(
         description="When a window opens: five cron fields, such as `0 22 * * *`."

@@ -80,7 +80,8 @@ WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure', 'embedding_s
 
 -- name: spend
 -- What this run has cost and done so far, in this or an earlier process.
-SELECT tokens_reserved, tokens_billed, rows_done, started_at FROM vectorops.spend WHERE request_uid = $1 AND run_token = $2
+SELECT tokens_reserved AS reserved, tokens_billed AS billed, rows_done, started_at, attempts, active_seconds
+FROM vectorops.spend WHERE request_uid = $1 AND run_token = $2
 
 -- name: failures
 -- The latest rows that could not be embedded; keys leave hashed, they may be personal.
@@ -93,7 +94,20 @@ ORDER BY last_at DESC, row_key LIMIT 10
 -- The account of this run, once; its beginning separates its own failures from those of earlier runs.
 INSERT INTO vectorops.spend AS s (request_uid, run_token) VALUES ($1, $2)
 ON CONFLICT (request_uid, run_token) DO UPDATE SET updated_at = statement_timestamp()
-RETURNING s.tokens_reserved, s.tokens_billed, s.rows_done, s.started_at
+RETURNING s.tokens_reserved AS reserved, s.tokens_billed AS billed, s.rows_done, s.started_at, s.attempts, s.active_seconds
+
+-- name: add_active
+-- The run has worked or waited for so many seconds more ($3); whoever has written a row since is over its failed attempts ($4).
+UPDATE vectorops.spend SET active_seconds = active_seconds + $3, attempts = CASE WHEN $4 THEN 0 ELSE attempts END,
+       updated_at = statement_timestamp()
+WHERE request_uid = $1 AND run_token = $2
+
+-- name: count_attempt
+-- An attempt ended in an error; the first in a row if rows were written since the last ($3).
+INSERT INTO vectorops.spend AS s (request_uid, run_token, attempts) VALUES ($1, $2, 1)
+ON CONFLICT (request_uid, run_token) DO UPDATE
+SET attempts = CASE WHEN $3 THEN 1 ELSE s.attempts + 1 END, updated_at = statement_timestamp()
+RETURNING s.attempts
 
 -- name: reserve_spend
 -- Before a call: reserve what it is likely to cost ($3), if the most it can cost ($4) fits into the budget ($5).

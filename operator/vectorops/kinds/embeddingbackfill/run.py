@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -53,6 +53,8 @@ class Run:
     begun: datetime | None = None  # of the run by the ledger, if it is guarded; else when its account was opened
     limit: int | None = None
     max_failed: int | None = None
+    backoff_limit: int = 6
+    neighbours: Callable[[], Awaitable[Trouble | None]] | None = None  # asks whether they suffer
     concurrency: int = CONCURRENCY
     size: BatchSize = field(default_factory=lambda: BatchSize(None))
     spend: Spend = field(default_factory=Spend)
@@ -77,6 +79,8 @@ class Run:
     discarded: int = 0  # answers in a row of which the table took no row
     lost: dict[tuple[str, bytes], int] = field(default_factory=dict)  # rows whose write the table did not take
     advanced_at: datetime | None = None
+    attempt_failed: Trouble | None = None  # how the last attempt ended
+    written_at_attempt: int = 0  # `written` then
 
     def __post_init__(self) -> None:
         self._stop, self._pause, self._halt = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -84,6 +88,8 @@ class Run:
         self.reserving = asyncio.Lock()  # one batch at a time asks whether it fits into the budget
         self.flying: set[bytes] = set()  # hashes of the texts that are handed out and not settled
         self._session: Connection | None = None
+        self._saved_at = time.monotonic()
+        self.paused_for: Trouble | None = None
         self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         if self.embedder.meter.known:
             self.size.begin_full()
@@ -105,9 +111,10 @@ class Run:
         self.end, self.ended_terms = end, self.terms
         self._halt.set()
 
-    def pause(self, wanted: bool) -> None:
+    def pause(self, why: Trouble | None) -> None:
         """Let go of the table after the write in hand, or go on."""
-        if wanted:
+        self.paused_for = why
+        if why is not None:
             self._pause.set()
             self._halt.set()
         else:
@@ -137,6 +144,16 @@ class Run:
     def pausing(self) -> bool:
         """Whether the table is to be let go of."""
         return self._pause.is_set()
+
+    @property
+    def unsaved_seconds(self) -> float:
+        """For how long it has worked or waited since that was last put on its account."""
+        return time.monotonic() - self._saved_at
+
+    def take_seconds(self) -> float:
+        """These seconds, from now on counted as saved: if saving fails they are lost, and never added twice."""
+        seconds, self._saved_at = self.unsaved_seconds, time.monotonic()
+        return seconds
 
     @property
     def most_request_tokens(self) -> int:

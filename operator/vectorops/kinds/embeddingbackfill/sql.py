@@ -80,7 +80,7 @@ FROM (
            {unknown_sql(scope, v) if looks else "false"} AS unknown,
            {needs_sql(scope, v)} AS needs,
            least(octet_length({text.text}), {OPTIMISTIC_BYTES}) AS size
-    FROM {_counted(scope, v, bookkeeping)}
+    FROM {counted_sql(scope, v, bookkeeping)}
     WHERE {narrowed_sql(scope, v)}
   ) AS s
 ) AS r"""  # noqa: S608 - as above
@@ -128,7 +128,8 @@ def key_array_sql(target: Target) -> str:
     return f"ARRAY[{', '.join(f'{column_sql(key)}::text' for key in target.keys)}]"
 
 
-def _counted(scope: Scope, v: Values, bookkeeping: bool) -> str:
+def counted_sql(scope: Scope, v: Values, bookkeeping: bool) -> str:
+    """FROM: the rows with what is remembered of them; without bookkeeping nothing is."""
     if bookkeeping or not scope.selection.overwrites:
         return rows_sql(scope, v)
     nothing = "NULL::text AS row_key, NULL::bytea AS text_hash, NULL::bytea AS template_hash, NULL::text AS model"

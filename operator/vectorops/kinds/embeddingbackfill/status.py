@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorops.runtime.api import ApiModel, CommonStatus, Progress, ShortText, Token
+from vectorops.runtime.api import ApiModel, CommonStatus, HistoryEntry, Progress, ShortText, Token
 from vectorops.runtime.approval import PlanHash
 
 Word = Annotated[str, Field(max_length=32)]  # a number as text, as a person reads it
@@ -50,12 +50,15 @@ class Plan(ApiModel):
     statements: Annotated[list[ShortText], Field(max_length=8)] = Field(
         default_factory=list, description="The statements that read and write the table."
     )
-    rows: Count | None = Field(default=None, description="Rows to embed, two digits.")
+    rows: Count | None = Field(default=None, description="Rows to embed, three digits.")
     unknown_rows: Count | None = Field(
         default=None, description="With select Stale: rows whose vectors others have written, two digits."
     )
-    texts: Count | None = Field(default=None, description="Different texts among them, estimated, two digits.")
-    tokens: Count | None = Field(default=None, description="Tokens, from a sample of the texts, two digits.")
+    texts: Count | None = Field(default=None, description="Different texts among them, estimated, three digits.")
+    tokens: Count | None = Field(default=None, description="Tokens, from a sample of the texts, three digits.")
+    tokens_error_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="How far that may be off: by sampling, and by counting where no tokenizer is known."
+    )
     cost_usd: Word | None = Field(
         default=None, alias="costUSD", description="US dollars at the store's price; half of it in mode Batch."
     )
@@ -114,6 +117,9 @@ class Status(CommonStatus):
     plan: Plan | None = Field(default=None, description="What is to be done, before anything is sent.")
     batches: Annotated[list[Batch], Field(max_length=10)] = Field(
         default_factory=list, description="Batches at the provider that have not been written, at most ten."
+    )
+    history: Annotated[list[HistoryEntry], Field(max_length=10)] = Field(
+        default_factory=list, description="How its latest runs ended, newest first."
     )
     failures: Annotated[list[Failure], Field(max_length=10)] = Field(
         default_factory=list, description="The latest ten rows that could not be embedded."

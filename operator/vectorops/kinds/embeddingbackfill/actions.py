@@ -1,0 +1,43 @@
+"""The steps that a backfill's plan may ask for; `act.py` carries them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vectorops.clients.ledger import State
+from vectorops.kinds.embeddingbackfill.observation import Terms
+from vectorops.kinds.embeddingbackfill.status import Plan
+from vectorops.runtime.kind import Action
+
+
+@dataclass(frozen=True)
+class Begin(Action):
+    """Start the work under these terms. `plan` is what was planned, if it has not begun before."""
+
+    terms: Terms
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class Adjust(Action):
+    """Give the running work other terms."""
+
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class Stop(Action):
+    """End the running work after the write in hand."""
+
+
+@dataclass(frozen=True)
+class Finish(Action):
+    """Have the ledger say that the request has ended, before the status does: it must not run again."""
+
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class Expire(Action):
+    """Delete the object: ttlSecondsAfterFinished is over."""

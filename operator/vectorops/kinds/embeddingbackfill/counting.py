@@ -1,0 +1,114 @@
+"""What the database says of one run: its account, the ledger, the counts, a sample of the texts. Reads only.
+
+Counting uses a session of its own: a scan must not hold up the watching connection. The sample is taken only before the
+work begins; afterwards the provider's bill says more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from vectorops.clients import ledger
+from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES
+from vectorops.clients.embeddings import Embedder
+from vectorops.clients.postgres import Connection, speaking, statements
+from vectorops.kinds.embeddingbackfill.batching_effects import SQL
+from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
+from vectorops.kinds.embeddingbackfill.endings import is_of
+from vectorops.kinds.embeddingbackfill.estimating import Sampled, estimate, sample_sql, share_of
+from vectorops.kinds.embeddingbackfill.filling import session_name
+from vectorops.kinds.embeddingbackfill.observation import Counts, Estimate, FailedRow, OpenBatch, Spend
+from vectorops.kinds.embeddingbackfill.parts import Select
+from vectorops.kinds.embeddingbackfill.resource import Spec
+from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
+from vectorops.kinds.embeddingbackfill.sql import counts_sql
+from vectorops.kinds.embeddingbackfill.target import Target
+from vectorops.runtime.context import Context
+from vectorops.runtime.kind import Subject
+from vectorops.runtime.store import Store
+
+COUNT_SECONDS = 300.0  # a scan of 100 million rows; beyond that the counts are not worth the wait
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is kept of this run."""
+
+    spend: Spend = field(default_factory=Spend)
+    request: ledger.Request | None = None
+    entry: ledger.Entry | None = None
+    failures: tuple[FailedRow, ...] = ()
+    batches: tuple[OpenBatch, ...] = ()
+    remembered: bool = False  # our tables are there
+
+    @property
+    def begun(self) -> datetime | None:
+        """Since when, by the database's clock; with select All what was made before is to be made again."""
+        return self.entry.begun_at if self.entry is not None else self.spend.started_at
+
+
+async def read_account(ctx: Context, store: Store, subject: Subject, spec: Spec, target: Target) -> Account:
+    """The account of this run, also if it was begun by an object of the same name before this one."""
+    queries, token = statements(PACKAGE), spec.run_token or ""
+    request = await guarded_request(ctx, subject, spec, target)
+    if not await store.database.fetchval(queries["has_bookkeeping"]):
+        return Account(request=request)
+    entry = await ledger.find(store.database, request) if request is not None else None
+    uid = entry.request_uid if entry is not None and is_of(entry, subject) else subject.uid
+    spend = spend_of(await store.database.fetchrow(queries["spend"], uid, token))
+    rows = await store.database.fetch(queries["failures"], *scope(target), spend.failures_since(token))
+    failures = tuple(FailedRow(row["key_hash"], row["reason"], row["attempts"]) for row in rows)
+    shown = await store.database.fetch(statements(PACKAGE, SQL)["shown_batches"], uid, token)
+    return Account(spend, request, entry, failures, tuple(OpenBatch(*row) for row in shown), remembered=True)
+
+
+async def guarded_request(ctx: Context, subject: Subject, spec: Spec, target: Target) -> ledger.Request | None:
+    """What makes two requests the same that must not run twice; None for a request that looks before it acts.
+
+    Raises Stalled(RBACMissing) where the cluster may not be asked which one it is.
+    """
+    if spec.select is not Select.ALL:
+        return None
+    asked = spec.model_dump(mode="json", by_alias=True, include={"table_name", "select", "ids", "where", "limit"})
+    made = {
+        "model": target.declared.model,
+        "dimensions": target.declared.dimensions,
+        "template": target.template.fingerprint.hex(),
+    }
+    cluster, token = await ctx.cluster_uid(), spec.run_token or ""
+    return ledger.guarded(cluster, subject.kind, subject.namespace, subject.name, token, {**asked, **made})
+
+
+async def count_rows(
+    store: Store, subject: Subject, spec: Spec, target: Target, account: Account, embedder: Embedder
+) -> tuple[Counts, Estimate | None]:
+    """The counts, and before the work has begun an estimate of what it will cost."""
+    asked = selection_of(spec)
+    begun = account.begun if asked.select is Select.ALL else None
+    within = Scope(target, asked, account.spend.failures_since(spec.run_token or ""), begun)
+    statement = counts_sql(within, bookkeeping=account.remembered)
+    async with store.database.session(session_name(subject.uid)) as connection:
+        with speaking("counting the rows to embed"):
+            await connection.fetchrow(statements(PACKAGE)["pin_formats"])
+            row = await connection.fetchrow(statement.sql, *statement.args, timeout=COUNT_SECONDS)
+            assert row is not None, "an aggregate returns a row"
+            counts = Counts(**row, to_adopt=row["unknown"] if asked.adopts else 0)
+            if account.spend.started_at is not None or not (counts.pending or counts.to_adopt):
+                return counts, None
+            share = share_of(counts)
+            sample = await _sample(connection, within, share, embedder, account.remembered)
+    return counts, await asyncio.to_thread(estimate, counts, sample, share, embedder.meter.rate.usual)
+
+
+async def _sample(
+    connection: Connection, within: Scope, share: int, embedder: Embedder, remembered: bool
+) -> list[Sampled]:
+    statement = sample_sql(within, share, bookkeeping=remembered)
+    rows = await connection.fetch(statement.sql, *statement.args, timeout=COUNT_SECONDS)
+    measured = await embedder.measure([row["text"] for row in rows])
+    return [
+        Sampled(min(OPTIMISTIC_BYTES, len(row["text"].encode())), row["rows"], one.load.tokens)
+        for row, one in zip(rows, measured, strict=True)
+    ]
