@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import asyncpg
@@ -19,7 +20,9 @@ import numpy as np
 from stand.provider import vector_for
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.postgres import Databases
+from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
+from vectorops.clients.service_addresses import Addresses
 from vectorops.kinds.embeddingbackfill import KIND
 from vectorops.kinds.embeddingbackfill.observation import Observation
 from vectorops.kinds.embeddingbackfill.resource import Spec, Status
@@ -56,6 +59,7 @@ class PlayedKubernetes:
 
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, str]] = {}
+        self.deleted: list[str] = []
 
     async def get_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
         values = self.secrets.get(name)
@@ -65,6 +69,9 @@ class PlayedKubernetes:
 
     async def get(self, plural: str, namespace: str, name: str) -> None:
         return None
+
+    async def delete(self, plural: str, namespace: str, name: str, uid: str) -> None:
+        self.deleted.append(f"{plural}/{name} {uid}")
 
 
 @dataclass
@@ -80,6 +87,8 @@ class World:
     embeddings: dict[str, Any] = field(default_factory=dict)
     suspended: bool = False
     timeout: float = 20.0
+    service: str = ""  # address of the search service; '' names none
+    ahead: timedelta = timedelta()  # of the wall clock: what plans take for now
 
     def __post_init__(self) -> None:
         self.kubernetes = PlayedKubernetes()
@@ -88,7 +97,8 @@ class World:
         self.databases = Databases()
         self.woken: dict[str, asyncio.Event] = {}
         kubernetes: Any = self.kubernetes
-        stores = Stores(kubernetes, secrets, self.databases)
+        self.services = SearchServices(Addresses(json.dumps({"shop/api:3000": [self.service]} if self.service else {})))
+        stores = Stores(kubernetes, secrets, self.databases, services=self.services)
         self.embedders = Embedders(timeout=self.timeout)
         self.work = Work(lambda uid: self.woken.setdefault(uid, asyncio.Event()).set())
         self.ctx = Context(kubernetes, secrets, self.databases, self.embedders, stores, self.work)
@@ -100,6 +110,7 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         await self.work.stop(grace=20)
         await self.embedders.close()
+        await self.services.close()
         await self.databases.close()
 
     def declare(self) -> None:
@@ -114,7 +125,10 @@ class World:
             "embeddings": embeddings,
             "tables": [{"name": "products", **self.table}],
             "suspend": self.suspended,
+            "healthCheckPeriodSeconds": 5,
         }
+        if self.service:
+            spec["service"] = {"serviceRef": {"name": "api", "port": 3000}}
         body = {"metadata": {"namespace": "shop", "name": "shop", "uid": "store-uid", "generation": 1}, "spec": spec}
         self.ctx.stores.seen("shop", "shop", body)
 
@@ -139,11 +153,14 @@ class Backfill:
     verdict: Verdict | None = None
     reasons: list[str] = field(default_factory=list)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    annotations: dict[str, str] = field(default_factory=dict)
 
     async def one_pass(self) -> Verdict:
         """Observe, decide, act once, and write the status."""
-        ctx, now = self.world.ctx, datetime.now(UTC)
-        subject = Subject("EmbeddingBackfill", "shop", "products", self.uid, 1, self.created)
+        ctx, now = self.world.ctx, datetime.now(UTC) + self.world.ahead
+        subject = Subject(
+            "EmbeddingBackfill", "shop", "products", self.uid, 1, self.created, annotations=self.annotations
+        )
         spec = Spec.model_validate(self.spec)
         observed = await KIND.observe(ctx, subject, spec, self.status)
         view = View(subject, spec, observed, self.status, now)
