@@ -6,6 +6,7 @@ at the moment of one's choice, and an exact account of what was paid. `Provider`
 
     vectors.py   what the vector of a text is, and what a text costs
     limits.py    token buckets for requests and tokens a minute
+    load.py      counted tokens, latency and errors by chance, answers from a pool of vectors
     openai_errors.py  OpenAI's error bodies, word for word where they are known
     faults.py    the ways to misbehave, as they are ordered through POST /control
     state.py     settings, bill and request log: what the control plane reads and writes

@@ -6,7 +6,6 @@ written, and only then the answer goes out. Holds and faults sit at the points a
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -26,7 +25,7 @@ from stand.provider.control import control_routes
 from stand.provider.faults import Fault
 from stand.provider.openai_errors import ErrorAnswer
 from stand.provider.state import RequestRecord, State
-from stand.provider.vectors import Vector, tokens_of, vector_for
+from stand.provider.vectors import Vector, vector_for
 
 MAX_INPUTS: Final = 2048
 MAX_TOKENS_PER_TEXT: Final = 8191
@@ -46,6 +45,7 @@ class Asked:
     dimensions: int
     base64: bool
     tokens: int
+    longest: int
     key: str
 
 
@@ -115,20 +115,26 @@ async def _answer(state: State, asked: Asked, record: RequestRecord) -> Response
         raise faults.error_of(fault, asked.key, asked.model)
     if fault is not None and fault.kind in faults.UNBILLED:
         return await _no_answer(state, fault)
+    if state.errors.strikes():
+        raise openai_errors.server_error(state.errors.status)
     _check_bounds(asked)
-    if refused := state.limits.take(asked.tokens, time.monotonic()):
+    state.change_limits()
+    if refused := state.limits.take(asked.tokens, state.now()):
         raise openai_errors.rate_limit_exceeded(asked.model, refused)
     if any(poison in text for text in asked.texts for poison in state.poison):
         raise openai_errors.invalid_input()
-    if state.latency:
-        await asyncio.sleep(state.latency)
-    vectors = [vector_for(text, asked.dimensions) for text in asked.texts]
+    await state.work()
+    cheap = state.pool if asked.base64 and fault is None and asked.dimensions == state.dimensions else None
+    vectors = [] if cheap else [vector_for(text, asked.dimensions) for text in asked.texts]
     state.bill.add(asked.texts, asked.tokens)
     record.billed = True
     await state.became(record, "Billed")
     await state.hold_at("Billed", record)
     if fault is not None and fault.kind == "HangBilled":
         await state.hang()
+    if cheap is not None:
+        content = cheap.answer(asked.texts, asked.model, asked.tokens)
+        return Response(content, headers=state.limits.headers(), media_type="application/json")
     return _response(asked, fault, vectors, state.limits.headers())
 
 
@@ -156,7 +162,8 @@ def _asked(state: State, body: Any, key: str) -> Asked:
         model=body["model"],
         dimensions=dimensions,
         base64=body.get("encoding_format") == "base64",
-        tokens=sum(tokens_of(text) for text in texts),
+        tokens=sum(counts := [state.count(text) for text in texts]),
+        longest=max(counts),
         key=key,
     )
 
@@ -167,9 +174,8 @@ def _check_bounds(asked: Asked) -> None:
         raise openai_errors.too_many_inputs(MAX_INPUTS, len(asked.texts))
     if "" in asked.texts:
         raise openai_errors.empty_string()
-    longest = max(tokens_of(text) for text in asked.texts)
-    if longest > MAX_TOKENS_PER_TEXT:
-        raise openai_errors.text_too_long(MAX_TOKENS_PER_TEXT, longest)
+    if asked.longest > MAX_TOKENS_PER_TEXT:
+        raise openai_errors.text_too_long(MAX_TOKENS_PER_TEXT, asked.longest)
     if asked.tokens > MAX_TOKENS_PER_REQUEST:
         raise openai_errors.max_tokens_per_request(MAX_TOKENS_PER_REQUEST, asked.tokens)
 

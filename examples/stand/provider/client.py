@@ -44,6 +44,10 @@ class Provider(Server):
         poison=["a piece of text"]; limits={"requestsPerMinute": 60, "tokensPerMinute": 6000, "burstSeconds": 1}
         or None; holdRequests="Received", "Billed" or None (None lets go); apiKeys=["sk-..."] or None (every key);
         batches={...} (orders in `batches`).
+        For benches: tokenizer="cl100k" or "bytes"; latencySeconds={"median": 0.4, "sigma": 0.5, "seed": 1};
+        errors={"share": 0.005, "status": 503, "seed": 1}; laterLimits={"afterRequests": 5, **limits};
+        cheapVectors=True (one of 256 vectors a text, not `vector_for`);
+        timeScale=20 (limits and latency in faster time; set before limits).
         Raises ValueError with the provider's words.
         """
         answer = self._http.post("/control", json=order)

@@ -18,6 +18,7 @@ from typing import Any, Final
 from stand.provider.batches import Batches
 from stand.provider.faults import Fault
 from stand.provider.limits import MINUTE, Bucket, Limits
+from stand.provider.load import Errors, Latency, Pool, counter
 
 LOG_LENGTH: Final = 100_000
 """Requests remembered: more than any test sends, bounded all the same."""
@@ -75,7 +76,12 @@ class State:
 
     def _reset(self) -> None:
         self.api_keys = self.initial_keys
-        self.latency = 0.0
+        self.latency = Latency()
+        self.errors = Errors()
+        self.count = counter("bytes")
+        self.pool: Pool | None = None
+        self.scale = 1.0
+        self.later: tuple[int, Mapping[str, Any]] | None = None  # so many requests from now on, these limits
         self.faults: list[Fault] = []
         self.poison: list[str] = []
         self.limits = Limits()
@@ -102,6 +108,11 @@ class State:
             "holdRequests": self._set_hold,
             "apiKeys": self._set_keys,
             "batches": self._set_batches,
+            "tokenizer": self._set_tokenizer,
+            "cheapVectors": self._set_cheap,
+            "errors": self._set_errors,
+            "timeScale": self._set_scale,
+            "laterLimits": self._set_later,
         }
         if unknown := set(order) - set(setters):
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(setters)}")
@@ -149,8 +160,41 @@ class State:
                 await asyncio.wait_for(self.changed.wait_for(lambda: len(chosen()) >= at_least), timeout)
             return [asdict(one) for one in chosen()]
 
-    def _set_latency(self, value: float) -> None:
-        self.latency = float(value)
+    def now(self) -> float:
+        """Seconds as limits count them."""
+        return time.monotonic() * self.scale
+
+    async def work(self) -> None:
+        """The model thinks."""
+        if seconds := self.latency.draw():
+            await asyncio.sleep(seconds / self.scale)
+
+    def change_limits(self) -> None:
+        """One request more: perhaps the one from which other limits hold."""
+        if self.later is not None:
+            left, limits = self.later
+            self.later = (left - 1, limits) if left > 1 else None
+            if left <= 1:
+                self._set_limits(limits)
+
+    def _set_latency(self, value: float | Mapping[str, Any]) -> None:
+        self.latency = Latency.parse(value)
+
+    def _set_errors(self, value: Mapping[str, Any] | None) -> None:
+        self.errors = Errors.parse(value)
+
+    def _set_tokenizer(self, value: str) -> None:
+        self.count = counter(value)
+
+    def _set_cheap(self, value: bool) -> None:
+        self.pool = Pool(self.dimensions) if value else None
+
+    def _set_scale(self, value: float) -> None:
+        self.scale = float(value)  # limits that are set already keep the former clock: set them after this
+
+    def _set_later(self, value: Mapping[str, Any] | None) -> None:
+        given = dict(value or {})
+        self.later = (int(given.pop("afterRequests")), given) if given else None
 
     def _set_faults(self, value: list[Mapping[str, Any]]) -> None:
         self.faults = [Fault.parse(one) for one in value]
@@ -175,5 +219,5 @@ class State:
         names = {"requestsPerMinute": "requests", "tokensPerMinute": "tokens"}
         if unknown := set(given) - set(names):
             raise ValueError(f"unknown limits: {', '.join(sorted(unknown))}")
-        now = time.monotonic()
+        now = self.now()
         self.limits = Limits({names[key]: Bucket.full(rate, burst, now) for key, rate in given.items() if rate})
