@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess bench-writes requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-oneprocess: parts ## measure where one operator process stops, beside pgai
 
 bench-warmup: parts ## measure how good a warmed cache is beside the best possible one
 	@$(PY) bench/warmup.py
+
+bench-writes: parts ## measure writing vectors beside other ways, ROWS=20000 ROUNDS=3; minutes
+	@$(PY) bench/writes.py
 
 wheels: $(STAMP) ## fetch and build the wheels that the Dockerfile installs from, into wheels/
 	@rm -rf wheels
