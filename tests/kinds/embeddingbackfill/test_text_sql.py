@@ -105,7 +105,8 @@ WHERE true AND t."embedding" IS NULL
   AND NOT EXISTS (SELECT FROM vectorops.failure AS f
     WHERE f.table_name = $1 AND f.column_name = $2 AND f.row_key = t."id"::text COLLATE "C"
       AND f.text_hash = sha256(convert_to({text}, 'UTF8'))
-      AND f.template_hash = $3 AND f.model = $4 AND f.last_at >= $5)
+      AND f.template_hash = $3 AND f.model = $4 AND f.last_at >= $5
+    OFFSET 0)
   AND t."id" > ($6::text[])[1]::bigint
 ORDER BY t."id"
 LIMIT $7"""
@@ -140,8 +141,11 @@ NEEDS: list[tuple[dict[str, Any], str]] = [
 def test_what_needs_an_embedding_is_one_condition(selection: dict[str, Any], needs: str) -> None:
     sql = page_sql(scope(**selection), 1).sql
     assert f"WHERE true AND {needs}\n  AND NOT (btrim(" in sql
-    joined = """LEFT JOIN vectorops.embedding_state AS e ON e.table_name = $1 AND e.column_name = $2
-  AND e.row_key = t."id"::text COLLATE "C\""""
+    joined = """LEFT JOIN LATERAL (
+  SELECT * FROM vectorops.embedding_state AS s
+  WHERE s.table_name = $1 AND s.column_name = $2
+    AND s.row_key = t."id"::text COLLATE "C"
+  OFFSET 0) AS e ON true"""
     assert (joined in sql) == bool(selection)
 
 

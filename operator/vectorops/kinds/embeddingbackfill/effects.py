@@ -25,7 +25,7 @@ from vectorops.kinds.embeddingbackfill.target import Target
 from vectorops.kinds.embeddingbackfill.writing_sql import adopt_sql, copy_sql, unchanged_sql, write_sql
 
 PACKAGE = "vectorops.kinds.embeddingbackfill"
-WRITE_ROWS = 512  # in one statement: 3 MB of 1,536 dimensions, which fit into the default work_mem; more would be spilled
+WRITE_ROWS = 512  # in one statement: 3 MB of 1,536 dimensions fit into the default work_mem; more would be spilled
 ADOPT_ROWS = 5_000  # in one statement: hashes only, within a second
 
 

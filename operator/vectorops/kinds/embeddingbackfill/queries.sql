@@ -66,11 +66,11 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD',
        set_config('bytea_output', 'hex', false), set_config('lc_monetary', 'C', false)
 
 -- name: walk_the_key
--- Pages follow the key's index whatever the statistics say: a table just filled has none, and a sort of all of it, or a
--- hash of all that is remembered, for each page would make the work quadratic. Not for ids, which are looked up. A forbidden
--- way that must be taken looks so dear that it would be compiled, hence jit.
-SELECT set_config('enable_sort', 'off', false), set_config('enable_hashjoin', 'off', false),
-       set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)
+-- Pages follow the key's index whatever the statistics say: a table just filled has none, and a sort of all of it for each
+-- page would make the work quadratic. Not for ids, which are looked up. A forbidden way that must be taken looks so dear that
+-- it would be compiled, hence jit.
+SELECT set_config('enable_sort', 'off', false), set_config('enable_seqscan', 'off', false),
+       set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)
 
 -- name: has_bookkeeping
 -- Whether our tables are there to be read; before the first run they are not, and then nothing was spent or failed.

@@ -118,11 +118,15 @@ def rows_sql(scope: Scope, v: Values) -> str:
 
 
 def state_join_sql(scope: Scope, v: Values) -> str:
-    """What is remembered of a row."""
-    return (
-        f"LEFT JOIN vectorops.embedding_state AS e ON e.table_name = {v['table_name']} "
-        f"AND e.column_name = {v['column_name']}\n  AND e.row_key = {row_key_sql(scope.target)}"
-    )
+    """What is remembered of a row. OFFSET 0 keeps it a look-up of one row: a join is planned by statistics.
+
+    Of a table just filled these are wrong, and all that is remembered would be gone through for every row.
+    """
+    return f"""LEFT JOIN LATERAL (
+  SELECT * FROM vectorops.embedding_state AS s
+  WHERE s.table_name = {v["table_name"]} AND s.column_name = {v["column_name"]}
+    AND s.row_key = {row_key_sql(scope.target)}
+  OFFSET 0) AS e ON true"""  # noqa: S608 - identifiers are quoted
 
 
 def needs_sql(scope: Scope, v: Values) -> str:
@@ -159,13 +163,14 @@ def unknown_sql(scope: Scope, v: Values) -> str:
 
 
 def failed_sql(scope: Scope, v: Values) -> str:
-    """Whether this very text is recorded as refused."""
+    """Whether this very text is recorded as refused. OFFSET 0 as in `state_join_sql`."""
     return (
         "EXISTS (SELECT FROM vectorops.failure AS f\n"
         f"    WHERE f.table_name = {v['table_name']} AND f.column_name = {v['column_name']} "
         f"AND f.row_key = {row_key_sql(scope.target)}\n"
         f"      AND f.text_hash = {text_sql(scope.target.template, 't').hash}\n"
-        f"      AND f.template_hash = {v['template_hash']} AND f.model = {v['model']} AND f.last_at >= {v['since']})"
+        f"      AND f.template_hash = {v['template_hash']} AND f.model = {v['model']} AND f.last_at >= {v['since']}\n"
+        "    OFFSET 0)"
     )
 
 
