@@ -37,14 +37,15 @@ async def test_a_thousand_rows_of_two_hundred_texts_cost_two_hundred_texts(
 
 
 async def test_a_text_in_flight_is_not_sent_a_second_time(world: World, db: Any, provider: Provider) -> None:
-    await db.execute("UPDATE products SET title = 'same', description = 'text' WHERE id IN (1, 50, 100, 150)")
+    await db.execute("INSERT INTO products (title, description) SELECT 'more', n::text FROM generate_series(1, 800) n")
+    await db.execute("UPDATE products SET title = 'same', description = 'text' WHERE id IN (1, 600, 700)")
     provider.control(holdRequests="Received")
-    backfill = world.backfill(batchSize=10, concurrency=8)
+    backfill = world.backfill(batchSize=200, concurrency=3)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete))
-    await asyncio.to_thread(provider.wait_for, "Held", at_least=8)
+    await asyncio.to_thread(provider.wait_for, "Held", at_least=3)  # the third needs the second page
     provider.control(holdRequests=None)
     await passes
-    assert set(provider.bill()["perText"].values()) == {1}
+    assert set(provider.bill()["perText"].values()) == {1} and provider.bill()["texts"] == 1000 - 2
     assert await missing(db) == 0 and await wrong_rows(db) == []
 
 
