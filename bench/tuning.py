@@ -44,6 +44,7 @@ DIMENSIONS, K, TARGET, QUERIES, POOL, TRIALS = 1536, 10, 95, 1024, 4000, 100
 TARGETS = (95, 97, 98, 99)  # of the trials: what is right for some of them lies inside the grid
 SWEPT = 256  # queries of the sweep
 LEAST, MOST = 11, 400
+REAPED = 3.0  # seconds: the CPU of a backend that has just ended is seen when the server has reaped it
 SPEC = {
     "storeRef": {"name": "shop"}, "indexRef": {"name": "items"}, "recallTargetPercent": TARGET,
     "range": {"min": LEAST, "max": MOST}, "queries": {"heldOutRows": QUERIES},
@@ -159,10 +160,11 @@ async def measure(postgres: Postgres, dsn: str) -> None:
     for round_ in range(ROUNDS):
         used: dict[str, tuple[float, float, int | None]] = {}
         for name in ("operator", "runbook") if round_ % 2 == 0 else ("runbook", "operator"):
-            await asyncio.sleep(1.0)  # a backend that has just ended is counted when the server has reaped it
             before, began = database_cpu(postgres), time.perf_counter()
             chosen = await (ours(database, catalogue, index) if name == "operator" else sweep(dsn))
-            used[name] = (database_cpu(postgres) - before, time.perf_counter() - began, chosen)
+            seconds = time.perf_counter() - began
+            await asyncio.sleep(REAPED)
+            used[name] = (database_cpu(postgres) - before, seconds, chosen)
         (our_cpu, our_wall, our), (their_cpu, their_wall, their) = used["operator"], used["runbook"]
         cpu.append(their_cpu / our_cpu)
         wall.append(their_wall / our_wall)
