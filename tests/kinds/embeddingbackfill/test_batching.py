@@ -417,3 +417,17 @@ def test_looks_become_rarer_the_longer_nothing_happens_and_frequent_again_after_
     assert [queue.looked() for _ in range(9)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     queue.fruitful()
     assert queue.looked() == 1
+
+
+async def test_too_many_failed_rows_fail_the_request_and_cancel_its_other_batches(
+    world: World, db: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vectorops.kinds.embeddingbackfill.batching_build.MAX_BYTES", 20_000)
+    await db.execute("UPDATE products SET title = 'cursed ' || id WHERE id <= 20")
+    provider.control(poison=["cursed"])
+    backfill = in_batches(world, maxFailedRows=3)
+    verdict = await backfill.until(lambda v: v.failed)
+    assert str(verdict.reason) == "TooManyFailedRows"
+    assert await db.fetchval("SELECT count(*) FROM vectorops.batch") == 0
+    assert {batch["status"] for batch in provider.batches()["batches"]} <= {"completed", "cancelled"}
+    assert (await account(db))[1] == provider.bill()["tokens"], "what was done is billed, and written"

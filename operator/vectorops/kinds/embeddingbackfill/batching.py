@@ -34,7 +34,10 @@ CLOSING_POLL = 0.25  # seconds between looks while a deleted request's batches a
 
 async def fill_in_batches(run: Run) -> End:
     """The work of a run in batch mode."""
-    return await fill_table(run, partial(one_round, Queue()))
+    end = await fill_table(run, partial(one_round, Queue()))
+    if end is End.FAILURES:
+        await withdraw(run)
+    return end
 
 
 async def one_round(queue: Queue, run: Run) -> End | None:
@@ -116,6 +119,7 @@ async def end(run: Run, queue: Queue, kept: Kept, seen: Seen) -> None:
         refused(queue, kept, seen, others)
     elif not await take(run, queue, kept, seen):
         return
+    queue.full = False  # what it had reserved or counted is free
     if run.written > written:
         queue.fruitful()
     elif kept.texts > kept.done or seen.state == "failed":
@@ -204,7 +208,7 @@ async def nothing_to_wait_for(run: Run, opened: list[Kept]) -> bool:
 
 
 async def withdraw(run: Run) -> None:
-    """The request is deleted: cancel its batches, and write what is done by then if that comes within the grace."""
+    """The request is deleted or has failed: cancel its batches, write what is done by then if it comes in time."""
     queue = Queue(closing=True)
     with suppress(OperatorError, TimeoutError):
         async with asyncio.timeout(GRACE):

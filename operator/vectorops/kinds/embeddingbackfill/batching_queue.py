@@ -52,12 +52,12 @@ class Queue:
 
     def fruitful(self) -> None:
         """A batch brought vectors."""
-        self.vain, self.full, self.look_after = 0, False, FIRST_LOOK
+        self.vain, self.look_after = 0, FIRST_LOOK
 
     def fruitless(self, now: float) -> None:
         """A batch brought nothing: wait before the next."""
         self.not_before = now + min(LAST_PAUSE, FIRST_PAUSE * 2.0**self.vain)
-        self.vain, self.full, self.look_after = self.vain + 1, False, FIRST_LOOK
+        self.vain, self.look_after = self.vain + 1, FIRST_LOOK
 
     def refused_for_size(self, texts: int, others: int) -> None:
         """The provider's queue is full: fewer at a time, or smaller ones where this was alone."""

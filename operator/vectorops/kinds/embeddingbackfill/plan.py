@@ -194,7 +194,7 @@ def rows_are_left(view: Look) -> Verdict:
 CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, target_has_a_flaw, window_is_unreadable,
     it_ran_before, price_is_unknown, deadline_is_exceeded, attempts_are_used_up, plan_is_approved, window_is_closed,
-    work_is_running, work_ended_in_trouble, index_is_being_built, batches_are_open, too_many_rows_failed,
+    work_is_running, work_ended_in_trouble, index_is_being_built, too_many_rows_failed, batches_are_open,
     nothing_is_left, limit_is_reached, budget_is_used_up, rows_are_left,
 )  # fmt: skip
 
