@@ -5,6 +5,7 @@ task of its own; each line's text goes on the same bill as an online request's. 
 /control, key `batches` (each given key replaces, the rest stays):
 
     supported     false: 404 to everything here, as a server without batches answers
+    down          a status, such as 503, that everything here is answered with; null ends it
     holdAfter     so many lines are worked off, then it waits; null lets go
     end           "expired": what has not been worked off expires, also in a batch that is held
     failWith      the code that validation fails with, such as token_limit_exceeded; `failTimes` how often (default 1)
@@ -108,7 +109,7 @@ class Batches:
 
     def order(self, orders: Mapping[str, Any]) -> None:
         """Apply the key `batches` of POST /control."""
-        known = {"supported", "holdAfter", "end", "failWith", "failTimes", "lines", "cutOutput", "lose"}
+        known = {"supported", "down", "holdAfter", "end", "failWith", "failTimes", "lines", "cutOutput", "lose"}
         if unknown := set(orders) - known:
             raise ValueError(f"unknown orders for batches: {', '.join(sorted(unknown))}")
         self.orders |= orders
@@ -241,6 +242,8 @@ class Door:
             try:
                 if not self.now().orders["supported"]:
                     raise ErrorAnswer(404, f"Invalid URL ({request.method} {request.url.path})")
+                if down := self.now().orders.get("down"):
+                    raise ErrorAnswer(int(down), "The server had an error while processing your request.")
                 self.check(request)
                 found = await answer(request)
             except ErrorAnswer as error:

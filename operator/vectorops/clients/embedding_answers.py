@@ -42,6 +42,11 @@ def read_answer(body: bytes | bytearray, texts: int, dimensions: int) -> Answer:
         answer = parse(body)
     except ValueError:
         raise _invalid("no JSON") from None  # the exception holds the answer
+    return check_answer(answer, texts, dimensions)
+
+
+def check_answer(answer: Any, texts: int, dimensions: int) -> Answer:
+    """The same of an answer that is JSON no more, such as one in a batch's results."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or len(data) != texts:
         found = len(data) if isinstance(data, list) else "no"

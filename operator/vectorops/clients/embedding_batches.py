@@ -191,10 +191,10 @@ def _result(line: bytes, dimensions: int) -> Result | None:
 
 
 def _vector(text_hash: bytes, body: Any, dimensions: int) -> Result:
-    from vectorops.clients.embedding_answers import read_answer  # numpy
+    from vectorops.clients.embedding_answers import check_answer  # numpy
 
     try:
-        answer = read_answer(json.dumps(body).encode(), 1, dimensions)
+        answer = check_answer(body, 1, dimensions)
     except Unanswered:
         return Result(text_hash, Outcome.UNUSABLE)
     outcome = Outcome.UNUSABLE if answer.vectors[0] is None else Outcome.VECTOR

@@ -431,3 +431,18 @@ async def test_too_many_failed_rows_fail_the_request_and_cancel_its_other_batche
     assert await db.fetchval("SELECT count(*) FROM vectorops.batch") == 0
     assert {batch["status"] for batch in provider.batches()["batches"]} <= {"completed", "cancelled"}
     assert (await account(db))[1] == provider.bill()["tokens"], "what was done is billed, and written"
+
+
+async def test_a_provider_that_is_down_while_a_batch_is_open_is_waited_for_and_costs_no_attempt(
+    world: World, db: Any, provider: Provider
+) -> None:
+    provider.control(batches={"holdAfter": 50})
+    backfill = in_batches(world, backoffLimit=0)
+    await backfill.until_reason("WaitingForBatch")
+    provider.control(batches={"down": 503})
+    await backfill.until_reason("ProviderUnavailable")
+    provider.control(batches={"down": 429})
+    await backfill.until_reason("RateLimited")
+    provider.control(batches={"down": None, "holdAfter": None})
+    await ended_well(backfill, db, provider)
+    assert await missing(db) == 0 and provider.bill()["texts"] == ROWS

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 
 from vectorops.clients.embedding_batches import Gone, NotSupported, Seen
-from vectorops.errors import OperatorError, Reason, Stalled
+from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
 from vectorops.kinds.embeddingbackfill import batching_effects as effects
 from vectorops.kinds.embeddingbackfill.batching_build import build
 from vectorops.kinds.embeddingbackfill.batching_effects import Kept
@@ -28,6 +28,7 @@ from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Run
 
 FULL = frozenset({"token_limit_exceeded", "batch_limit_exceeded"})  # the provider's queue holds no more for now
+WAITED_FOR = frozenset({Reason.ProviderUnavailable, Reason.RateLimited, Reason.InvalidAnswer})  # of the provider
 VAIN = 3  # batches in a row that fail before they begin: waiting does not help
 CLOSING_POLL = 0.25  # seconds between looks while a deleted request's batches are being cancelled
 
@@ -41,12 +42,22 @@ async def fill_in_batches(run: Run) -> End:
 
 
 async def one_round(queue: Queue, run: Run) -> End | None:
-    """Wait until there is something to do, then do it under the table's lock. The end, once there is nothing left."""
-    if queue.idle:
-        await wait(run, queue)
-        if run.stopping:
-            return run.end or End.STOPPED
-    return await one_session(run, partial(turn, queue))
+    """Wait until there is something to do, then do it under the table's lock. The end, once there is nothing left.
+
+    A provider that does not answer for an hour of a batch's day is waited for; it costs no attempt.
+    """
+    try:
+        if queue.idle:
+            await wait(run, queue)
+            if run.stopping:
+                return run.end or End.STOPPED
+        end = await one_session(run, partial(turn, queue))
+    except Transient as error:
+        if error.reason not in WAITED_FOR:
+            raise
+        raise Waiting(error.reason, error.message, after=max(error.after, queue.troubled())) from error
+    queue.troubles = 0
+    return end
 
 
 async def turn(queue: Queue, run: Run) -> End | None:

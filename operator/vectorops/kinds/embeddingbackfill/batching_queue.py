@@ -29,6 +29,7 @@ class Queue:
     most_lines: int = MAX_LINES
     not_before: float = 0.0  # of a steady clock: no new batch before that
     vain: int = 0  # batches in a row that came to nothing
+    troubles: int = 0  # times in a row that the provider did not answer
     written: int = -1  # rows, when the sweep began
     strict: set[bytes] = field(default_factory=set)  # texts refused at the length a model may read at best
     unusable: Counter[bytes] = field(default_factory=Counter)  # times that a text was billed and had no vector
@@ -49,6 +50,11 @@ class Queue:
         """Seconds until the next look; longer each time that nothing has ended."""
         now, self.look_after = self.look_after, min(LAST_LOOK, self.look_after * 2)
         return now
+
+    def troubled(self) -> float:
+        """The provider did not answer: seconds until the next try."""
+        self.troubles += 1
+        return min(LAST_LOOK, FIRST_LOOK * 2.0 ** min(self.troubles, 10))
 
     def fruitful(self) -> None:
         """A batch brought vectors."""
