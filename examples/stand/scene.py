@@ -127,6 +127,27 @@ class Scene:
         """Wait until a condition of this generation has the status; returns the condition."""
         return self._wait_condition(resource, condition, "status", status, timeout)
 
+    def approve(self, resource: str, timeout: float = 60) -> None:
+        """Approve the plan that the object waits with, as a person would by its hash."""
+        self.wait_reason(resource, "WaitingForApproval", timeout)
+        plan = self.get(resource)["status"]["plan"]["hash"]
+        self.kubectl("annotate", resource, f"vectorops.dev/approve={plan}")
+
+    def wait_settled(self, example: Manifest, timeout: float = 120) -> None:
+        """Wait until an example stands as it should: Ready, or waiting for the night that it asks for."""
+        resource, spec = f"{example['kind'].lower()}/{example['metadata']['name']}", example.get("spec", {})
+        if spec.get("approval") == "Manual":
+            self.approve(resource, timeout)
+        if "window" not in spec:
+            self.wait_status(resource, "Ready", timeout=timeout)
+            return
+
+        def settled() -> bool:
+            ready = self.condition(resource, "Ready")
+            return ready.get("status") == "True" or ready.get("reason") == "WindowClosed"
+
+        self.wait(f"{resource} to be Ready or WindowClosed", settled, timeout)
+
     def _wait_condition(self, resource: str, type_: str, key: str, value: str, timeout: float) -> Manifest:
         def shown() -> Manifest:
             body = self.get(resource)

@@ -57,8 +57,7 @@ def examples(pods: InPods) -> InPods:
 def test_every_example_works_under_the_charts_own_rights(examples: InPods) -> None:
     for file in EXAMPLES:
         for body in yaml.safe_load_all(file.read_text()):
-            resource = f"{body['kind'].lower()}/{body['metadata']['name']}"
-            examples.scene.wait_status(resource, "Ready", timeout=120)
+            examples.scene.wait_settled(body)
     examples.scene.wait_status("vst/shop", "ServiceReachable", timeout=30)
     warmed = examples.scene.get("vwarm/popular")["status"]
     assert warmed["queries"]["warmed"] == warmed["queries"]["selected"] > 50

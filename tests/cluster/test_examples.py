@@ -43,7 +43,7 @@ def test_every_example_becomes_ready_and_reads_well(
             scene.kubectl("apply", "-f", str(file))
         for file in EXAMPLES:
             for body in yaml.safe_load_all(file.read_text()):
-                scene.wait_status(f"{body['kind'].lower()}/{body['metadata']['name']}", "Ready", timeout=120)
+                scene.wait_settled(body)
         scene.wait_reason("vst/shop", "Healthy", condition="CoverageHealthy")
         screen = scene.kubectl("get", "vst,vidx,vfill,vwarm,vtune")
     finally:
