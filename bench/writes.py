@@ -41,7 +41,7 @@ from vectorops.kinds.embeddingbackfill.effects import PACKAGE, WRITE_ROWS, Found
 from vectorops.kinds.embeddingbackfill.observation import EVER
 from vectorops.kinds.embeddingbackfill.selection import Scope, Selection
 from vectorops.kinds.embeddingbackfill.target import Declared, KeyColumn, Target
-from vectorops.kinds.embeddingbackfill.writing_sql import REMEMBER, write_sql
+from vectorops.kinds.embeddingbackfill.writing_sql import FORGIVE, REMEMBER, write_sql
 
 ROWS = int(os.environ.get("ROWS", "20000"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -76,7 +76,7 @@ def duty(source: str, table: str, column: str, template: str, model: str, dimens
       UPDATE public.item AS t SET embedding = a.embedding FROM {source} AS a
       WHERE t.id = a.id AND {GUARD} a.text_hash
       RETURNING t.id::text COLLATE "C" AS row_key, a.text_hash
-    ), remembered AS ({remember})
+    ), remembered AS ({remember}), forgiven AS ({FORGIVE.format(table=table, column=column)})
     SELECT count(*) FROM written"""
 
 

@@ -218,6 +218,8 @@ BAD_IDS = [
     ("a text, id bigint, PRIMARY KEY (a, id)", ['["x", "1"]', '["x", "y"]'], 'spec.ids[1] does not read as the key'),
     ("a text, id bigint, PRIMARY KEY (a, id)", ['["x", 1]'], "spec.ids[0]"),
     ("a text, id bigint, PRIMARY KEY (a, id)", ['["x"]'], "spec.ids[0]"),
+    ("a text, id bigint, PRIMARY KEY (a, id)", ["[" * 1024], "spec.ids[0]"),
+    ("id text PRIMARY KEY", ["nul \0"], "spec.ids[0]"),
 ]  # fmt: skip
 
 
@@ -316,3 +318,17 @@ async def test_others_vectors_in_between_are_neither_lost_nor_called_ours(
     text = await db.fetchval("SELECT title || E'\\n\\n' || description FROM products WHERE id = 1")
     vector = await db.fetchval("SELECT embedding FROM products WHERE id = 1")
     assert (vector.to_numpy() == vector_for(text, DIMENSIONS)).all()
+
+
+async def test_a_row_that_was_refused_and_is_embedded_now_is_not_recorded_any_more(
+    world: World, db: Any, provider: Provider
+) -> None:
+    await db.execute("UPDATE products SET title = 'cursed' WHERE id IN (5, 6)")
+    provider.control(poison=["cursed"])
+    assert await complete(world.backfill()) == "CompletedWithFailures"
+    provider.control(poison=[])
+    await db.execute("UPDATE products SET title = 'blessed' WHERE id = 6")
+    assert await complete(world.backfill().created_again()) == "CompletedWithFailures"
+    assert [row[0] for row in await db.fetch("SELECT row_key FROM vectorops.failure")] == ["5"]
+    assert await complete(world.backfill(runToken="again")) == "Succeeded"
+    assert await db.fetchval("SELECT count(*) FROM vectorops.failure") == 0

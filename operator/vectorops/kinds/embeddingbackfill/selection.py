@@ -87,7 +87,10 @@ def key_parts(ids: Sequence[str], columns: int) -> list[list[str]]:
     """ids by key column; of a key of several columns each is a JSON array of texts. Raises ValueError."""
     if columns == 1:
         return [list(ids)]
-    rows = [json.loads(one) for one in ids]
+    try:
+        rows = [json.loads(one) for one in ids]
+    except RecursionError as exc:
+        raise ValueError("an id is nested deeper than anything that is one") from exc
     for row in rows:
         if not isinstance(row, list) or len(row) != columns or not all(isinstance(part, str) for part in row):
             raise ValueError("an id is no JSON array with a text for each key column")

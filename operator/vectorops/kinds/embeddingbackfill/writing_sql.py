@@ -30,6 +30,8 @@ REMEMBER = """INSERT INTO vectorops.embedding_state AS s
   ON CONFLICT (table_name, column_name, row_key) DO UPDATE
   SET text_hash = excluded.text_hash, template_hash = excluded.template_hash, model = excluded.model,
       dimensions = excluded.dimensions, embedded_at = statement_timestamp()"""
+FORGIVE = """DELETE FROM vectorops.failure AS f USING written AS w
+  WHERE f.table_name = {table} AND f.column_name = {column} AND f.row_key = w.row_key"""
 
 
 class Keyed(Protocol):
@@ -64,6 +66,8 @@ def write_sql(
   RETURNING {row_key_sql(scope.target)} AS row_key, a.text_hash
 ), remembered AS (
   {_remember(v)}
+), forgiven AS (
+  {_forgive(v)}
 ), settled AS (
   UPDATE vectorops.spend
   SET tokens_reserved = greatest(0, tokens_reserved - {v["reserved"]}), tokens_billed = tokens_billed + {v["billed"]},
@@ -107,6 +111,8 @@ def copy_sql(scope: Scope, account: tuple[str, str], rows: Sequence[Keyed]) -> S
   RETURNING {row_key_sql(target)} AS row_key, a.text_hash
 ), remembered AS (
   {_remember(v)}
+), forgiven AS (
+  {_forgive(v)}
 ), counted AS (
   UPDATE vectorops.spend
   SET rows_done = rows_done + (SELECT count(*) FROM written), updated_at = statement_timestamp()
@@ -184,3 +190,8 @@ def _remember(v: Values) -> str:
     names = {"table": "table_name", "column": "column_name", "template": "template_hash"}
     known = {name: v[names.get(name, name)] for name in (*names, "model", "dimensions")}
     return REMEMBER.format(**known)
+
+
+def _forgive(v: Values) -> str:
+    """What is embedded is not recorded as refused any more."""
+    return FORGIVE.format(table=v["table_name"], column=v["column_name"])
