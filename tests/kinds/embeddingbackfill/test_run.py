@@ -415,9 +415,9 @@ async def test_rows_that_somebody_else_fills_meanwhile_are_left_alone(
     world: World, db: Any, provider: Provider
 ) -> None:
     provider.control(holdRequests="Billed")
-    backfill = world.backfill(batchSize=40, concurrency=5)
+    backfill = world.backfill(batchSize=50, concurrency=4)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete or v.stalled))
-    await asyncio.to_thread(provider.wait_for, "Held", at_least=5)
+    await asyncio.to_thread(provider.wait_for, "Held", at_least=4)
     await db.execute(f"UPDATE products SET embedding = array_fill(1, ARRAY[{DIMENSIONS}])::vector")
     provider.control(holdRequests=None)
     assert str((await passes).reason) == "Succeeded"
