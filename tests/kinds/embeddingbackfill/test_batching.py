@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,8 @@ from pgvector.asyncpg import register_vector
 from stand.provider import Provider, tokens_of, vector_for
 from vectorops.clients.locks import lock_key
 from vectorops.kinds.embeddingbackfill import KIND, batching_effects, batching_queue
+from vectorops.kinds.embeddingbackfill.batching_figures import seconds_left
+from vectorops.kinds.embeddingbackfill.observation import Observation, OpenBatch
 from vectorops.runtime.kind import Subject
 
 from .driver import DIMENSIONS, Backfill, World
@@ -446,3 +449,38 @@ async def test_a_provider_that_is_down_while_a_batch_is_open_is_waited_for_and_c
     provider.control(batches={"down": None, "holdAfter": None})
     await ended_well(backfill, db, provider)
     assert await missing(db) == 0 and provider.bill()["texts"] == ROWS
+
+
+async def test_rows_that_are_stale_or_selected_by_force_get_new_vectors_for_half_the_price(
+    world: World, db: Any, provider: Provider
+) -> None:
+    await world.backfill().until(lambda v: v.complete)
+    await db.execute("UPDATE products SET title = 'changed ' || id WHERE id <= 5")
+    stale = in_batches(world, select="Stale").created_again()
+    await ended_well(stale, db, provider)
+    assert provider.batches()["batches"][-1]["lines"] == 5 and await missing(db) == 0
+    forced = in_batches(world, select="All", ids=["42", "43"])
+    forced.uid = "6f1d0c7e-0000-4000-8000-000000000003"
+    await ended_well(forced, db, provider)
+    assert provider.batches()["batches"][-1]["lines"] == 2
+    rows, cost = forced.status.rows, forced.status.cost
+    assert rows is not None and cost is not None and rows.done == 2
+    again = in_batches(world, select="All", ids=["42", "43"])
+    again.uid = "6f1d0c7e-0000-4000-8000-000000000004"
+    await again.until(lambda v: v.complete)
+    assert len(provider.batches()["batches"]) == 2, "the very request has ended before"
+
+
+def seen_with(*batches: OpenBatch) -> Observation:
+    return Observation(batches=batches)
+
+
+def test_the_time_that_is_left_is_that_of_the_slowest_batch_and_unknown_before_the_provider_counts() -> None:
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    one = OpenBatch("b1", "in_progress", 1000, 400, 100, now - timedelta(minutes=10))
+    slow = OpenBatch("b2", "in_progress", 1000, 100, 0, now - timedelta(minutes=10))
+    new = OpenBatch("b3", "validating", 1000, 0, 0, now)
+    assert seconds_left(seen_with(one), 900, now) == 600
+    assert seconds_left(seen_with(one, slow), 1500, now) == 5400
+    assert seconds_left(seen_with(one, new), 1500, now) is None
+    assert seconds_left(seen_with(one), 5000, now) is None, "other rows are in no batch yet"

@@ -23,6 +23,7 @@ from vectorops.kinds.embeddingbackfill.observation import (
     Estimate,
     Graph,
     Observation,
+    OpenBatch,
     Rates,
     Spend,
     Terms,
@@ -205,6 +206,18 @@ def test_work_that_found_nothing_to_fit_the_budget_is_not_begun_again_until_it_c
     assert decide(view(seen, budget={"maxTokens": 100})).reason is Reason.BudgetExhausted
     assert isinstance(decide(view(seen, budget={"maxTokens": 200})).action, Begin)
     assert isinstance(decide(view(seen)).action, Begin)
+
+
+@pytest.mark.parametrize("spent", [Spend(billed=90, reserved=10), Spend(rows_done=5)])
+def test_results_that_are_paid_for_are_fetched_whatever_budget_and_limit_say(spent: Spend) -> None:
+    batch = OpenBatch("batch_1", "in_progress", 60, 0, 0, NOW)
+    done = replace(COUNTS, embedded=100, pending=0, pending_bytes=0)
+    for counts in (COUNTS, done):
+        seen = replace(SOUND, spend=spent, counts=counts, batches=(batch,))
+        verdict = decide(view(seen, mode="Batch", budget={"maxTokens": 100}, limit=5))
+        assert verdict.reason is Reason.WaitingForBatch and isinstance(verdict.action, Begin)
+    assert decide(view(replace(seen, batches=()), mode="Batch", limit=5)).complete
+    assert decide(view(seen, mode="Batch", suspend=True)).reason is Reason.Suspended
 
 
 def test_the_lower_of_two_budgets_holds_and_dollars_need_a_price() -> None:
