@@ -82,7 +82,7 @@ FROM (
            least(octet_length({text.text}), {OPTIMISTIC_BYTES}) AS size
     FROM {counted_sql(scope, v, bookkeeping)}
     WHERE {narrowed_sql(scope, v)}
-  ) AS s
+    OFFSET 0) AS s
 ) AS r"""  # noqa: S608 - as above
     )
 
