@@ -16,7 +16,7 @@ import pytest
 from stand.provider import Provider
 from vectorops.errors import Reason as Shared
 from vectorops.errors import Stalled
-from vectorops.kinds.embeddingbackfill import watching
+from vectorops.kinds.embeddingbackfill import batching_queue, watching
 
 from .driver import ROWS, Backfill, World, missing, wrong_rows
 
@@ -48,6 +48,25 @@ async def test_what_was_planned_is_what_is_billed(world: World, db: Any, provide
     assert backfill.status.cost is not None and backfill.status.cost.tokens == bill["tokens"]
     assert abs(float(plan.cost_usd) / (bill["tokens"] * 0.02 / 1e6) - 1) < 0.06
     assert backfill.status.plan == plan, "it stays beside the bill"
+
+
+async def test_batches_are_planned_and_billed_at_half_the_price(
+    world: World, db: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching_queue, "FIRST_LOOK", 0.02)
+    monkeypatch.setattr(batching_queue, "LAST_LOOK", 0.05)
+    world.embeddings = {**ANY_MODEL, "priceUSDPerMillionTokens": "1000"}
+    world.declare()
+    online = world.backfill(suspend=True)
+    await online.one_pass()
+    backfill = world.backfill(mode="Batch")
+    await backfill.until(lambda v: v.complete)
+    plan, cost, full = backfill.status.plan, backfill.status.cost, online.status.plan
+    assert plan is not None and cost is not None and full is not None
+    assert plan.cost_usd is not None and full.cost_usd is not None and cost.usd is not None
+    assert abs(float(plan.cost_usd) / float(full.cost_usd) - 0.5) < 0.01
+    assert cost.tokens == provider.bill()["tokens"] and cost.usd == f"{cost.tokens * 500 / 1e6:.2f}"
+    assert abs(float(plan.cost_usd) / float(cost.usd) - 1) < 0.05
 
 
 async def test_approval_is_of_one_plan_and_figures_that_drift_make_it_stale(
