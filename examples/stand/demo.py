@@ -33,6 +33,7 @@ from stand.world import NAMESPACE, ROOT, World
 
 PRODUCTS: Final = 3_000
 NOISY: Final = 30_000
+FILL: Final = "vfill/products-missing"
 QUESTION: Final = "something to keep coffee hot"
 LOOK_SECONDS: Final = 0.5
 PLAIN_SECONDS: Final = 5.0  # a plain log repeats the screen no more often than this
@@ -99,17 +100,28 @@ class Story:
 
 
 def backfill(story: Story) -> None:
-    """From no embedding to all of them, and the store's coverage from Critical to Healthy."""
+    """From no embedding to all of them, and the store's coverage from Critical to Healthy; planned, and with an ETA."""
     story.apply("vectorstore.yaml")
     story.watch("low coverage", lambda: story.reason("vst/shop", "CoverageHealthy") == "Critical", 60)
     story.note("coverage before", "Critical")
     began = time.monotonic()
     story.apply("embeddingbackfill.yaml", "vectorindex.yaml")
-    story.watch("the backfill", lambda: story.status("vfill/products-missing", "Complete") == "True", 600)
+    etas: list[str] = []
+
+    def ended() -> bool:
+        etas.append(story.field(FILL, ".status.progress.eta"))
+        return story.status(FILL, "Complete") == "True"
+
+    story.watch("the backfill", ended, 600)
     took = time.monotonic() - began
-    done = story.field("vfill/products-missing", ".status.rows.done")
-    cost = story.field("vfill/products-missing", ".status.cost.usd")
+    moving = list(dict.fromkeys(eta for eta in etas if eta))
+    if not moving:
+        raise Disappointed("the backfill never showed an ETA")
+    done, cost = story.field(FILL, ".status.rows.done"), story.field(FILL, ".status.cost.usd")
+    planned, billed = story.field(FILL, ".status.plan.tokens"), story.field(FILL, ".status.cost.tokens")
     story.note("embedded", f"{done} products in {took:.0f} s, {cost} USD at the store's price")
+    story.note("tokens", f"{billed} billed, {planned} planned before")
+    story.note("ETA seen", "  ".join(moving[-6:]))
     story.watch("coverage", lambda: story.reason("vst/shop", "CoverageHealthy") == "Healthy", 60)
     story.note("coverage after", "Healthy")
     story.watch("the index", lambda: story.status("vidx/products", "Ready") == "True", 120)
