@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,9 +20,10 @@ from stand.localcluster import start_local_cluster
 from stand.processnode import ProcessNode
 from stand.scene import Scene
 from stand.shop import Shop, clone_shop
-from stand.world import NAMESPACE, SEARCH_SERVICE, prepare_namespace, secret
+from stand.world import NAMESPACE, ROOT, SEARCH_SERVICE, prepare_namespace, secret
 
 if TYPE_CHECKING:
+    from stand.cluster import Cluster
     from stand.postgres import Postgres
     from stand.provider import Provider
 
@@ -116,6 +120,14 @@ class InPods:
             return said.split()[-1] == ("yes" if may else "no")
 
         self.scene.wait(f"can-i {what} to be {may}", known, 20)
+
+
+def release(cluster: Cluster, *args: str, account: tuple[str, str] = ("vectorops-system", "vectorops")) -> Any:
+    """`vectorops release` as a process, with the rights of a ServiceAccount."""
+    env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig_for_serviceaccount(*account))}
+    env["PYTHONPATH"] = str(ROOT / "operator")
+    command = [sys.executable, "-m", "vectorops", "release", *args]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
 @contextmanager

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import helm_python
 import pytest
 
+from .in_pods import release
+
 if TYPE_CHECKING:
-    from stand.cluster import Cluster
     from stand.scene import Scene
 
 pytestmark = pytest.mark.cluster
@@ -22,14 +20,6 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "vectorops"
 OURS, FOREIGN = "vectorops.dev/cleanup", "example.com/foreign"
-
-
-def release(cluster: Cluster, *args: str, account: tuple[str, str] = ("vectorops-system", "vectorops")) -> Any:
-    """`vectorops release` as a process, with the rights of a ServiceAccount."""
-    env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig_for_serviceaccount(*account))}
-    env["PYTHONPATH"] = str(ROOT / "operator")
-    command = [sys.executable, "-m", "vectorops", "release", *args]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
 
 
 def test_what_an_uninstall_leaves_are_the_crds_and_nothing_that_has_rights(tmp_path: Path) -> None:

@@ -6,16 +6,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 from stand.scene import API_VERSION, index_spec, store_spec
 from stand.shop import fill_noisy_copy
 from stand.world import ROOT, SEARCH_SERVICE
+from vectorops.clients.kubernetes import Kubernetes
+from vectorops.errors import Stalled
+from vectorops.kinds import KINDS as ROOMS
+from vectorops.runtime.events import Recorder
+from vectorops.runtime.kind import Event, Subject
+from vectorops.runtime.release import release_all
 
-from .in_pods import OPERATORS, InPods, in_pods
+from .in_pods import OPERATORS, InPods, in_pods, release
 
 if TYPE_CHECKING:
     from stand.postgres import Postgres
@@ -194,18 +203,48 @@ def test_without_the_right_to_write_status_log_and_metric_tell(examples: InPods,
     assert examples.restarts() == 0
 
 
-@pytest.mark.parametrize("verb", ["create", "patch"])
-def test_without_events_the_work_goes_on_and_log_and_metric_tell(examples: InPods, verb: str) -> None:
+def test_without_events_the_work_goes_on_and_log_and_metric_tell(examples: InPods) -> None:
     scene, before = examples.scene, examples.errors("RBACMissing")
-    with examples.without("events.k8s.io", "events", verb):
-        for turn in range(8 if verb == "patch" else 1):
-            scene.apply("VectorStore", f"quiet-{verb}", store("nowhere" if turn % 2 == 0 else "shop-db"))
-            scene.wait_status(f"vst/quiet-{verb}", "Ready", "False" if turn % 2 == 0 else "True")
-        if verb == "create":
-            scene.wait("the metric", lambda: examples.errors("RBACMissing") > before, 30)
-            assert 'resources: ["events"], verbs: ["create"]' in examples.log()
-    scene.kubectl("delete", f"vst/quiet-{verb}", "--timeout=30s")
+    with examples.without("events.k8s.io", "events", "create"):
+        scene.apply("VectorStore", "quiet", store("nowhere"))
+        scene.wait_status("vst/quiet", "Ready", "False")
+        scene.wait("the metric", lambda: examples.errors("RBACMissing") > before, 30)
+        assert 'resources: ["events"], verbs: ["create"]' in examples.log()
+        scene.wait("readyz to tell", lambda: "RBACMissing" in examples.ask("/readyz")[1], 30)
+    scene.apply("VectorStore", "quiet", store("shop-db"))  # its event is written, and readyz is content again
+    scene.wait_status("vst/quiet", "Ready")
+    scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
+    scene.kubectl("delete", "vst/quiet", "--timeout=30s")
     assert examples.restarts() == 0
+
+
+async def test_without_patch_an_event_that_repeats_is_told_by_log_metric_and_readyz(
+    examples: InPods, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In this process, whose clock may be moved: the same event is counted once a minute."""
+    body, now = examples.scene.get("vst/shop"), datetime.now(UTC)
+    subject = Subject("VectorStore", "shop", "shop", body["metadata"]["uid"], 1, now)
+    kubernetes = Kubernetes(str(examples.cluster.kubeconfig_for_serviceaccount(OPERATORS, "vectorops")))
+    recorder, event = Recorder(), Event("Tried", "The same again.")
+
+    async def record(seconds: int) -> None:
+        at: Any = SimpleNamespace(kubernetes=kubernetes, clock=lambda: now + timedelta(seconds=seconds))
+        await recorder.record(at, subject, event)
+
+    try:
+        await record(0)
+        with examples.without("events.k8s.io", "events", "patch"):
+            await record(70)
+            assert 'resources: ["events"], verbs: ["patch"]' in caplog.text
+            assert "RBACMissing" in (kubernetes.refused.told() or "")  # what /readyz says
+            labels = {"kind": "VectorStore", "reason": "RBACMissing"}
+            assert REGISTRY.get_sample_value("vectorops_reconcile_errors_total", labels) == 1
+        await record(140)
+        assert kubernetes.refused.told() is None
+    finally:
+        await kubernetes.close()
+    events = json.loads(examples.scene.kubectl("get", "events.events.k8s.io", "-ojson"))["items"]
+    assert [one["series"]["count"] for one in events if one["reason"] == "Tried"] == [3]
 
 
 def test_without_get_a_dependant_of_an_unknown_store_says_so(examples: InPods) -> None:
@@ -215,7 +254,58 @@ def test_without_get_a_dependant_of_an_unknown_store_says_so(examples: InPods) -
     examples.scene.kubectl("delete", "vidx/lost", "--timeout=30s")
 
 
-@pytest.mark.parametrize("plural", ["vectorstores", "cachewarmups"])
+def elsewhere(pods: InPods, plural: str) -> None:
+    """An object of the kind in a namespace of its own, which asks for nothing."""
+    spec: dict[str, Any] = {"storeRef": {"name": "shop"}, "suspend": True}
+    kind, more = {
+        "vectorstores": ("VectorStore", {"storeRef": None, **store("shop-db")}),
+        "vectorindexes": ("VectorIndex", index_spec()),
+        "embeddingbackfills": ("EmbeddingBackfill", {"tableName": "products"}),
+        "cachewarmups": ("CacheWarmup", {"invalidate": "Expired"}),
+        "searchtunings": ("SearchTuning", TUNING),
+    }[plural]
+    spec = {key: value for key, value in {**spec, **more}.items() if value is not None}
+    body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "one", "namespace": plural}, "spec": spec}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": plural}}
+    pods.cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([namespace, body]))
+
+
+@pytest.mark.parametrize("verb", ["list", "patch"])
+@pytest.mark.parametrize("plural", KINDS)
+def test_without_list_or_patch_a_release_fails_and_names_the_rule(examples: InPods, plural: str, verb: str) -> None:
+    elsewhere(examples, plural)
+    with examples.without(GROUP, plural, verb):
+        told = release(examples.cluster, "--namespace", plural, account=(OPERATORS, "vectorops"))
+    assert told.returncode == 1, told.stdout
+    assert told.stderr.startswith("RBACMissing: "), told.stderr
+    assert f'resources: ["{plural}"], verbs: ["{verb}"]' in told.stderr
+
+
+@pytest.mark.parametrize("plural", KINDS)
+async def test_without_get_a_release_that_lost_a_race_names_the_rule(examples: InPods, plural: str) -> None:
+    class Late(Kubernetes):
+        async def list(self, *args: Any, **how: Any) -> dict[str, Any]:
+            found = await super().list(*args, **how)
+            examples.cluster.kubectl(
+                "annotate", plural, "one", "-n", plural, "--overwrite", f"meanwhile={time.time_ns()}"
+            )
+            return found
+
+    elsewhere(examples, plural)
+    kind = next(one for one in ROOMS if one.names.plural == plural)
+    kubernetes = Late(str(examples.cluster.kubeconfig_for_serviceaccount(OPERATORS, "vectorops")))
+    try:
+        with examples.without(GROUP, plural, "get"):
+            with pytest.raises(Stalled, match=r'verbs: \["get"\]') as refused:
+                _ = [one async for one in release_all(kubernetes, [kind], [plural], dry_run=False)]
+            assert refused.value.reason == "RBACMissing"
+        released = [one async for one in release_all(kubernetes, [kind], [plural], dry_run=False)]
+        assert released == [f"{plural} {plural}/one"]
+    finally:
+        await kubernetes.close()
+
+
+@pytest.mark.parametrize("plural", KINDS)
 @pytest.mark.parametrize("verb", ["list", "watch"])
 def test_without_list_or_watch_it_is_not_ready_and_recovers(examples: InPods, verb: str, plural: str) -> None:
     with examples.without(GROUP, plural, verb):
