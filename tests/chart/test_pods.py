@@ -317,6 +317,15 @@ def test_without_list_or_watch_it_is_not_ready_and_recovers(examples: InPods, ve
     examples.scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
 
 
+def test_a_right_to_watch_that_is_taken_away_in_use_is_waited_for_without_a_crash(examples: InPods) -> None:
+    with examples.without(GROUP, "vectorindexes", "watch"):
+        examples.cluster.restart_apiserver()  # which ends every watch; RBAC alone lets those in use go on
+        examples.scene.wait("readyz to tell", lambda: "RBACMissing" in examples.ask("/readyz")[1], 90)
+        assert examples.ask("/healthz")[0] == 200
+    examples.scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
+    assert examples.restarts() == 0
+
+
 def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: InPods) -> None:
     role = json.loads(examples.cluster.kubectl("get", "clusterrole", f"vectorops-{OPERATORS}", "-ojson"))
     given = {

@@ -71,7 +71,7 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind[Any, Any, Any], loops: Lo
 
 
 class WatchRefused(Stalled):
-    """RBAC took away the right to list or watch while it was used; Kopf then ends, and so does the process."""
+    """RBAC took away the right to list or watch while it was used; Kopf then ends, and the process begins anew."""
 
     def __init__(self) -> None:
         rule = f'{{apiGroups: ["{GROUP}"], resources: ["*"], verbs: ["list", "watch"]}}'
