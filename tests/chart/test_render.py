@@ -101,6 +101,13 @@ def test_pods_are_restricted_and_a_digest_wins() -> None:
         assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_the_approval_policy_is_off_by_a_value() -> None:
+    kinds = {document["kind"] for document in rendered({})}
+    assert {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} <= kinds
+    without = {document["kind"] for document in rendered({"approvalPolicy": {"enabled": False}})}
+    assert [kind for kind in without if "Admission" in kind] == []
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
@@ -126,6 +133,23 @@ def test_the_api_server_takes_what_is_rendered(case: str, cluster: Cluster) -> N
     text = yaml.safe_dump_all(documents)
     said = cluster.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", input=text)
     assert said.count("serverside-applied") == len(documents)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("case", ["defaults", "all about pods", "digest"])
+def test_every_pod_of_the_chart_is_let_into_a_restricted_namespace(case: str, cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    cluster.kubectl("create", "serviceaccount", "vectorops", "-n", namespace)
+    made = rendered({**MATRIX[case], "priorityClassName": ""})
+    bodies = of_kind(made, "Deployment") + of_kind(made, "Job")
+    assert len(bodies) == 2
+    for body in bodies:
+        template = {**body["spec"]["template"], "apiVersion": "v1", "kind": "Pod"}
+        template["metadata"] = {**template["metadata"], "name": "one", "namespace": namespace}
+        create = ("create", "--dry-run=server", "-f", "-")
+        assert "created" in cluster.kubectl(*create, input=yaml.safe_dump(template))
+        del template["spec"]["containers"][0]["securityContext"]
+        assert "restricted" in cluster.kubectl(*create, input=yaml.safe_dump(template), check=False)
 
 
 @pytest.mark.cluster
