@@ -85,4 +85,5 @@ def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_pat
     finally:
         for container in made:
             run("buildah", "rm", container)
-        run("buildah", "rmi", "--force", BASE, IMAGE)
+        for image in run("buildah", "images", "--quiet", "--filter", "reference=localhost/vectorops-test*").split():
+            run("buildah", "rmi", "--force", image)

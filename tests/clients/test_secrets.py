@@ -101,3 +101,19 @@ async def test_an_empty_value_is_refused(text: str) -> None:
     with pytest.raises(Stalled, match="is empty") as caught:
         await Secrets(Reads(text)).value("ns", "db", "key")
     assert caught.value.reason == Reason.SecretInvalid
+
+
+@pytest.mark.parametrize("wrong", [{}, {"url": ""}, {"url": "/wD+"}, {"url": "no base64"}])
+async def test_whoever_corrects_a_wrong_value_does_not_wait_for_the_minute_to_end(wrong: dict[str, str]) -> None:
+    class Corrected:
+        data = wrong
+
+        async def get_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
+            return {"data": self.data}
+
+    there = Corrected()
+    secrets = Secrets(there, clock=lambda: 0.0)
+    with pytest.raises(Stalled):
+        await secrets.value("shop", "db", "url")
+    there.data = {"url": base64.b64encode(b"right").decode()}
+    assert (await secrets.value("shop", "db", "url")).get_secret_value() == "right"

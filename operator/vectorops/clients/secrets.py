@@ -40,20 +40,11 @@ class Secrets:
         Raises Stalled: SecretNotFound when Secret or key is missing, SecretInvalid when it is empty or not UTF-8.
         """
         data = await self._data(namespace, name)
-        if key not in data:
-            keys = "it has no keys" if not data else "it has other keys"
-            message = f"Secret {name} in namespace {namespace} has no key {key}: {keys}"
-            raise Stalled(Reason.SecretNotFound, message)
         try:
-            text = base64.b64decode(str(data[key]), validate=True).decode("utf-8").rstrip("\r\n")
-        except (binascii.Error, UnicodeDecodeError):
-            # `from None`: the exception holds the value
-            message = f"Secret {name} in namespace {namespace}: the value under {key} is not UTF-8 text"
-            raise Stalled(Reason.SecretInvalid, message) from None
-        if not text:
-            message = f"Secret {name} in namespace {namespace}: the value under {key} is empty"
-            raise Stalled(Reason.SecretInvalid, message)
-        return SecretStr(text)
+            return _text(data, namespace, name, key)
+        except Stalled:  # not kept: whoever corrects it should not wait
+            self.forget(namespace, name)
+            raise
 
     def forget(self, namespace: str, name: str) -> None:
         """Read the Secret anew next time: what it held did not work."""
@@ -68,3 +59,20 @@ class Secrets:
                 raise Stalled(Reason.SecretNotFound, f"there is no Secret {name} in namespace {namespace}")
             self._kept[namespace, name] = (now, secret.get("data") or {})
         return self._kept[namespace, name][1]
+
+
+def _text(data: dict[str, Any], namespace: str, name: str, key: str) -> SecretStr:
+    if key not in data:
+        keys = "it has no keys" if not data else "it has other keys"
+        message = f"Secret {name} in namespace {namespace} has no key {key}: {keys}"
+        raise Stalled(Reason.SecretNotFound, message)
+    try:
+        text = base64.b64decode(str(data[key]), validate=True).decode("utf-8").rstrip("\r\n")
+    except (binascii.Error, UnicodeDecodeError):
+        # `from None`: the exception holds the value
+        message = f"Secret {name} in namespace {namespace}: the value under {key} is not UTF-8 text"
+        raise Stalled(Reason.SecretInvalid, message) from None
+    if not text:
+        message = f"Secret {name} in namespace {namespace}: the value under {key} is empty"
+        raise Stalled(Reason.SecretInvalid, message)
+    return SecretStr(text)
