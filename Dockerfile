@@ -4,11 +4,14 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 COPY requirements/runtime.txt /build/runtime.txt
 COPY wheels /build/wheels
+# what is compiled of the API's typed models, which are never imported, and what tests the numbers is a quarter of the whole;
 # the hashes of runtime.txt hold for the dependencies; the package itself was built here
 RUN python3 -m venv /opt/vectorops \
  && /opt/vectorops/bin/pip install --no-cache-dir --no-index --find-links /build/wheels --no-deps -r /build/runtime.txt \
  && /opt/vectorops/bin/pip install --no-cache-dir --no-index --find-links /build/wheels --no-deps vectorops \
- && /opt/vectorops/bin/pip uninstall --yes setuptools pip
+ && /opt/vectorops/bin/pip uninstall --yes setuptools pip \
+ && find /opt/vectorops -depth -type d \( -path '*/kubernetes/*/api/__pycache__' -o -path '*/kubernetes/*/models/__pycache__' \
+      -o -path '*/numpy/*/tests' \) -exec rm -r {} +
 
 FROM ${BASE}
 COPY --from=build /opt/vectorops /opt/vectorops

@@ -81,6 +81,8 @@ def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_pat
         assert told.endswith("\n1")  # no kubeconfig, no ServiceAccount: it says so and ends
         assert "KUBECONFIG" in told
         sizes = [run("buildah", "images", "--format", "{{.Size}}", name) for name in (IMAGE, BASE)]
+        whole, bare = (float(size.removesuffix(" MB")) for size in sizes)
+        assert whole - bare < 300, "megabytes, most of them the Kubernetes client and numpy"
         print(f"image {sizes[0]} on a base of {sizes[1]}, built in {built:.0f} s, `version` in {started:.2f} s")
     finally:
         for container in made:
