@@ -86,8 +86,8 @@ class InPods:
         return self.node.log_of(OPERATORS, "vectorops")
 
     @contextmanager
-    def without(self, group: str, resource: str, verb: str) -> Iterator[None]:
-        """The operator's ClusterRole without one right; given back at the end."""
+    def without(self, group: str, resource: str, verb: str, called: str = "") -> Iterator[None]:
+        """The operator's ClusterRole without one right (perhaps on one object only); given back at the end."""
         name = f"vectorops-{OPERATORS}"
         role = json.loads(self.cluster.kubectl("get", "clusterrole", name, "-ojson"))
         whole = json.dumps({"rules": role["rules"]})
@@ -102,22 +102,27 @@ class InPods:
                 kept.append(rule)
         assert kept != role["rules"], f"no rule gives {verb} on {resource}"
         self.cluster.kubectl("patch", "clusterrole", name, "--type=merge", "-p", json.dumps({"rules": kept}))
-        self._until_known(group, resource, verb, False)
+        self._until_known(group, resource, verb, called, may=False)
         try:
             yield
         finally:
             self.cluster.kubectl("patch", "clusterrole", name, "--type=merge", "-p", whole)
-            self._until_known(group, resource, verb, True)
+            self._until_known(group, resource, verb, called, may=True)
 
-    def _until_known(self, group: str, resource: str, verb: str, may: bool) -> None:
+    def _until_known(self, group: str, resource: str, verb: str, called: str, *, may: bool) -> None:
         """RBAC's own cache follows within moments."""
         plural, _, sub = resource.partition("/")
-        what = [verb, f"{plural}.{group}" if group else plural, *([f"--subresource={sub}"] if sub else [])]
+        one = f"/{called}" if called else ""
+        what = [
+            verb,
+            f"{plural}.{group}{one}" if group else f"{plural}{one}",
+            *([f"--subresource={sub}"] if sub else []),
+        ]
         account = f"--as=system:serviceaccount:{OPERATORS}:vectorops"
 
         def known() -> bool:
             said = self.scene.kubectl("auth", "can-i", *what, account, check=False)
-            return said.split()[-1] == ("yes" if may else "no")
+            return said.split()[:1] == ["yes" if may else "no"]  # warnings come after it
 
         self.scene.wait(f"can-i {what} to be {may}", known, 20)
 

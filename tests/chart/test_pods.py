@@ -139,6 +139,17 @@ def test_without_configmaps_a_warmup_says_so_and_recovers(examples: InPods) -> N
     scene.wait_status("vwarm/listed", "Complete")
 
 
+def test_without_knowing_the_cluster_a_backfill_of_all_says_so_and_recovers(examples: InPods) -> None:
+    scene, spec = examples.scene, {"storeRef": {"name": "shop"}, "tableName": "products", "select": "All", "ids": ["2"]}
+    with examples.without("", "namespaces", "get", "kube-system"):
+        examples.restart()  # it is asked once a process
+        scene.apply("EmbeddingBackfill", "everything", spec)
+        told(examples, "vfill/everything")
+    scene.kubectl("annotate", "vfill/everything", "vectorops.dev/look=now")
+    scene.wait_status("vfill/everything", "Complete", timeout=90)
+    assert examples.restarts() == 0
+
+
 def test_without_delete_an_ended_warmup_stays_ended_and_says_so(examples: InPods) -> None:
     scene = examples.scene
     with examples.without(GROUP, "cachewarmups", "delete"):
@@ -154,6 +165,16 @@ def test_without_delete_an_ended_warmup_stays_ended_and_says_so(examples: InPods
         assert examples.errors("RBACMissing") > 0
     scene.kubectl("annotate", "vwarm/brief", "vectorops.dev/look=now")
     scene.wait_gone("vwarm/brief", 90)
+
+
+def test_without_delete_an_ended_backfill_stays_ended_and_says_so(examples: InPods) -> None:
+    scene, spec = examples.scene, {"storeRef": {"name": "shop"}, "tableName": "products", "ids": ["1"]}
+    with examples.without(GROUP, "embeddingbackfills", "delete"):
+        scene.apply("EmbeddingBackfill", "brief", {**spec, "ttlSecondsAfterFinished": 1})
+        scene.wait_reason("vfill/brief", "RBACMissing", 60, condition="Stalled")
+        assert scene.condition("vfill/brief", "Complete")["status"] == "True"
+    scene.kubectl("annotate", "vfill/brief", "vectorops.dev/look=now")
+    scene.wait_gone("vfill/brief", 90)
 
 
 def test_without_delete_an_ended_tuning_stays_ended_and_says_so(examples: InPods) -> None:
@@ -333,8 +354,8 @@ def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: 
     }
     known = {(GROUP, kind, verb) for kind in KINDS for verb in ("get", "list", "watch", "patch")}
     known |= {(GROUP, f"{kind}/status", "patch") for kind in KINDS}
-    known |= {(GROUP, kind, "delete") for kind in ("cachewarmups", "searchtunings")}
-    known |= {("", "secrets", "get"), ("", "configmaps", "get")}
+    known |= {(GROUP, kind, "delete") for kind in ("cachewarmups", "embeddingbackfills", "searchtunings")}
+    known |= {("", "secrets", "get"), ("", "configmaps", "get"), ("", "namespaces", "get")}
     known |= {("events.k8s.io", "events", verb) for verb in ("create", "patch")}
     assert given == known
 
