@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess bench-writes requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess bench-writes bench-answers bench-makespan bench-backfill requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,14 @@ bench-tuning: parts ## measure a tuning beside the runbook's sweep, ROWS=30000; 
 
 bench-oneprocess: parts ## measure where one operator process stops, beside pgai's worker if PGAI= names it; minutes
 	@$(PY) bench/oneprocess.py
+
+bench-answers: $(STAMP) ## measure an answer on its way to COPY beside the usual two ways, ROUNDS=20
+	@$(PY) bench/answers.py
+
+bench-makespan: parts ## measure whole backfills at a provider's limits beside what people do now, ROWS=20000; minutes
+	@$(PY) bench/makespan.py
+
+bench-backfill: bench-answers bench-writes bench-makespan bench-oneprocess ## all there is to measure of a backfill
 
 bench-warmup: parts ## measure how good a warmed cache is beside the best possible one
 	@$(PY) bench/warmup.py
