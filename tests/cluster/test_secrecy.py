@@ -21,6 +21,7 @@ from tests.cluster.stage import Parrot, Stage, rows_table, staged
 
 from stand.scene import NotSeen
 from stand.shop import clone_shop
+from vectorops.clients.bookkeeping import TABLES
 
 if TYPE_CHECKING:
     from stand.cluster import Cluster
@@ -180,8 +181,7 @@ EXPECTED = (
 def everything_shown(told: Told) -> dict[str, str]:
     """All that a person or a machine can read of the operator without reading Secrets and tables."""
     stage = told.stage
-    tables = ("intent", "embedding_state", "failure", "spend")
-    rows = "; ".join(f"TABLE vectorops.{name}" for name in tables)
+    rows = "; ".join(f"TABLE vectorops.{name}" for name in TABLES)
     return {
         "objects": stage.kubectl("get", "vst,vidx,vfill", "-oyaml", "--show-managed-fields"),
         "events": stage.kubectl("get", "events.events.k8s.io", "-oyaml"),
