@@ -208,6 +208,36 @@ def test_work_that_found_nothing_to_fit_the_budget_is_not_begun_again_until_it_c
     assert isinstance(decide(view(seen)).action, Begin)
 
 
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"runToken": "again"},
+        {"fingerprint": "another account"},
+        {"target": replace(TARGET, template=parse_template("{title}!"))},
+    ],
+)
+def test_what_did_not_fit_the_budget_of_another_run_says_nothing_of_this_one(now: dict[str, Any]) -> None:
+    token = {name: now.pop(name) for name in ("runToken",) if name in now}
+    work = replace(WORK, running=False, terms=Terms(budget=100), end=End.BUDGET, ended_at=NOW)
+    assert isinstance(decide(view(replace(SOUND, work=work, **now), budget={"maxTokens": 100}, **token)).action, Begin)
+
+
+def test_what_costs_nothing_is_done_also_without_a_budget() -> None:
+    adoptable = replace(SOUND, counts=replace(COUNTS, pending=0, unknown=40, to_adopt=40), spend=Spend(billed=100))
+    assert isinstance(decide(view(adoptable, select="Stale", budget={"maxTokens": 100})).action, Begin)
+    assert isinstance(decide(view(adoptable, select="Stale", budget={"maxTokens": 0})).action, Begin)
+    both = replace(adoptable, counts=replace(COUNTS, unknown=40, to_adopt=40))
+    assert isinstance(decide(view(both, select="Stale", budget={"maxTokens": 0})).action, Begin)
+    tried = replace(both, work=replace(WORK, running=False, terms=Terms(budget=0), end=End.BUDGET, ended_at=NOW))
+    assert decide(view(tried, select="Stale", budget={"maxTokens": 0})).reason is Reason.BudgetExhausted
+
+
+@pytest.mark.parametrize("waits", [{"suspend": True}, {"budget": {"maxTokens": 0}}, {"approval": "Manual"}])
+def test_what_only_a_person_ends_is_not_counted_every_minute(waits: dict[str, Any]) -> None:
+    """Whoever changes spec, annotation or store wakes it; until then a scan of the table a minute helps nobody."""
+    assert decide(view(PLANNED, **waits)).look_again == 600.0
+
+
 @pytest.mark.parametrize("spent", [Spend(billed=90, reserved=10), Spend(rows_done=5)])
 def test_results_that_are_paid_for_are_fetched_whatever_budget_and_limit_say(spent: Spend) -> None:
     batch = OpenBatch("batch_1", "in_progress", 60, 0, 0, NOW)
@@ -407,6 +437,11 @@ def test_figures_that_doubled_or_halved_make_an_approval_stale(rows: float, toke
     assert isinstance(verdict.action, Begin) is not stale
 
 
+def test_the_deadline_does_not_run_while_nobody_has_approved() -> None:
+    later = view(PLANNED, now=NOW + timedelta(days=30), approval="Manual", activeDeadlineSeconds=1)
+    assert decide(later).reason is Reason.WaitingForApproval
+
+
 def test_what_has_begun_goes_on_without_another_approval_whatever_the_status_says() -> None:
     begun = replace(PLANNED, estimate=None, spend=Spend(started_at=NOW))
     assert isinstance(decide(view(begun, approval="Manual")).action, Begin)
@@ -420,11 +455,28 @@ def test_a_new_run_token_is_another_plan() -> None:
 def test_an_index_that_is_better_built_afterwards_is_named_with_the_figures() -> None:
     graph = Graph("products_idx", 800_000_000)
     told = advice(graph, 15_000, 20_000)
-    assert told is not None and "products_idx (763 MB)" in told and "53s for 15000 rows" in told and "13s" in told
-    assert advice(graph, 3_000, 20_000) is None, "less than a fifth of the rows: it is cheaper to leave it"
+    assert told is not None and "products_idx (763 MB)" in told and "15000 rows to write" in told and "20000" in told
+    assert advice(graph, 4_000, 20_000) is None, "less than a fifth of the rows: it is cheaper to leave it"
     assert advice(graph, 900, 900) is None and advice(None, 15_000, 20_000) is None
+    assert "yours may differ" in told, "no seconds are promised: they depend on m, dimensions, memory and cores"
     plan = plan_of(view(replace(PLANNED, graph=graph)))
     assert plan is not None and plan.advice == told
+
+
+def test_an_index_of_many_other_rows_is_not_to_be_dropped_for_a_few() -> None:
+    """ids and where count only what they select; the index is built of all rows."""
+    large = replace(PLANNED, graph=Graph("products_idx", 80_000_000_000, rows=10_000_000))
+    plan = plan_of(view(large, where=[{"column": "title", "operator": "IsNotNull"}]))
+    assert plan is not None and plan.advice is None
+    unknown = replace(PLANNED, graph=Graph("products_idx", 800_000_000))
+    plan = plan_of(view(unknown, ids=["1"]))
+    assert plan is not None and plan.advice is None, "nobody knows how many rows it holds"
+
+
+def test_the_plan_of_another_run_is_not_shown_as_this_one_s() -> None:
+    begun = replace(SOUND, work=replace(WORK, plan=plan_of(view(PLANNED))), spend=Spend(started_at=NOW))
+    assert figures(view(begun)).plan is not None
+    assert figures(view(begun, runToken="again")).plan is None
 
 
 @pytest.mark.parametrize(("number", "shown"), [(0, 0), (999, 999), (1234, 1230), (1235, 1240), (765_432, 765_000)])
@@ -546,6 +598,29 @@ def test_an_end_that_its_own_status_has_not_seen_is_told_as_it_was() -> None:
     assert (verdict.reason, verdict.failed) == ("DeadlineExceeded", True)
     resumed = decide(view(guarded(State.COMPLETE, ended_at=NOW + timedelta(seconds=1)), select="All"))
     assert resumed.reason == "Succeeded", "begun by an object before it, and ended while it was there"
+
+
+def test_an_end_that_the_ledger_knows_is_still_told_in_full() -> None:
+    work = replace(WORK, running=False, error=Trouble("DatabaseError", "writing failed."), ended_at=NOW)
+    used_up = replace(guarded(State.FAILED, "uid", reason="BackoffLimitExceeded"), work=work, spend=Spend(attempts=7))
+    verdict = decide(view(used_up, select="All"))
+    assert verdict.failed and verdict.action is None and "The last: writing failed." in verdict.message
+    absent = replace(guarded(State.COMPLETE, "uid"), counts=replace(COUNTS, pending=0, absent_ids=2))
+    verdict = decide(view(absent, select="All", ids=["1", "2", "3"]))
+    assert verdict.complete and verdict.action is None and "2 of spec.ids name no row" in verdict.message
+    grown = decide(view(guarded(State.COMPLETE, "uid"), select="All"))
+    assert (grown.reason, grown.complete) == ("Succeeded", True), "rows that came since are another request's"
+
+
+def test_a_request_that_ended_before_plans_nothing() -> None:
+    before = replace(PLANNED, request=REQUEST, entry=guarded(State.COMPLETE).entry)
+    status = figures(view(before, select="All"))
+    assert status.plan is None and status.cost is not None and status.cost.estimated_tokens == 0
+
+
+def test_a_deadline_is_mended_by_what_can_be_changed() -> None:
+    """activeDeadlineSeconds is immutable: to raise it takes another request."""
+    assert "rateLimits" in Reason.DeadlineExceeded.next_step and "new request" in Reason.DeadlineExceeded.next_step
 
 
 # -- order ------------------------------------------------------------------------------------------------------------

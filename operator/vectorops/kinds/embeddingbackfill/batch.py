@@ -63,15 +63,16 @@ class Batch:
         return Batch(left), Batch(right)
 
     def within(self, tokens: int, most: Count) -> tuple[Batch, Batch]:
-        """The longest beginning that surely costs at most `tokens`, and the rest; either may be empty."""
-        load, seen = Load(0, 0, 0), set[bytes]()
-        for number, row in enumerate(self.rows):
-            if row.text_hash not in seen:
-                load = Load.of((load, row.load))
-                seen.add(row.text_hash)
+        """The first texts that surely cost at most `tokens`, with all their rows, and the rest; either may be empty."""
+        load, fitting = Load(0, 0, 0), set[bytes]()
+        for row in self.unique:
+            load = Load.of((load, row.load))
             if most(load) > tokens:
-                return replace(self, rows=self.rows[:number]), replace(self, rows=self.rows[number:])
-        return self, replace(self, rows=())
+                break
+            fitting.add(row.text_hash)
+        paid = tuple(row for row in self.rows if row.text_hash in fitting)
+        rest = tuple(row for row in self.rows if row.text_hash not in fitting)
+        return replace(self, rows=paid), replace(self, rows=rest)
 
     def cut_to(self, most_bytes: int) -> Batch:
         """With texts no longer than that; the hash stays that of the whole text."""

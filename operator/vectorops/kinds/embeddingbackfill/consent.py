@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
+from vectorops.kinds.embeddingbackfill.endings import ran_before
 from vectorops.kinds.embeddingbackfill.estimating import DAY, duration_seconds
 from vectorops.kinds.embeddingbackfill.look import (
-    STALLED_LOOK,
+    WAITING_LOOK,
     Look,
     counts,
     declared,
@@ -20,7 +21,7 @@ from vectorops.kinds.embeddingbackfill.look import (
     terms,
     usd,
 )
-from vectorops.kinds.embeddingbackfill.observation import Estimate, Graph
+from vectorops.kinds.embeddingbackfill.observation import Counts, Estimate, Graph
 from vectorops.kinds.embeddingbackfill.resource import Mode, Reason
 from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
 from vectorops.kinds.embeddingbackfill.sql import page_sql
@@ -33,15 +34,14 @@ from vectorops.runtime.rounding import duration, size_text, two_digits
 
 SHORT = 1024  # characters of a statement or a sentence, as the CRD allows
 PAGE_SHOWN = 512  # rows; the statement is shown, not sent
-WRITE_SECONDS, BUILD_SECONDS = 0.00356, 0.00065  # a row written into an HNSW index, and built into one afterwards:
-# 384 dimensions, m 24, ef_construction 200, two cores, all in memory (docs/benchmarks.md)
+DEARER = 5  # times that a row written into an HNSW index takes what one of a build takes (docs/decisions/0016)
 FEW_ROWS = 1000  # a few seconds of writes are not worth a moment without an index
 
 
 def plan_of(view: Look) -> Plan | None:
     """What would be done now; None when the work has begun, when nothing is left, and when nothing could be counted."""
     seen, estimated = view.observed, view.observed.estimate
-    if estimated is None or seen.counts is None or not isinstance(seen.target, Target):
+    if estimated is None or seen.counts is None or not isinstance(seen.target, Target) or ran_before(seen.entry):
         return None
     rows, found = left_to_embed(view), seen.counts
     estimated = _limited(estimated, rows, found.pending)
@@ -59,7 +59,7 @@ def plan_of(view: Look) -> Plan | None:
         cost_usd=usd(estimated.tokens, price),
         duration_seconds=three_digits(seconds) if seconds is not None else None,
         duration=duration(three_digits(seconds)) if seconds is not None else None,
-        advice=advice(seen.graph, rows, found.embedded + (found.pending if found.missing is None else found.missing)),
+        advice=advice(seen.graph, rows, _rows_afterwards(view, found)),
     )
 
 
@@ -76,21 +76,20 @@ def plan_is_approved(view: Look) -> Verdict | None:
     text += how_to_approve(view.subject, "vfill", plan.hash)
     if view.spec.approved_plan or view.subject.annotations.get(ANNOTATION):
         text = f"What was approved is not this plan. {text}"
-    return Verdict(Reason.WaitingForApproval, text, stalled=True, look_again=STALLED_LOOK)
+    return Verdict(Reason.WaitingForApproval, text, stalled=True, look_again=WAITING_LOOK)
 
 
-def advice(graph: Graph | None, writes: int, rows: int) -> str | None:
-    """That the index is better built afterwards, where that is so: with an HNSW index, and much to write."""
-    if graph is None or writes < FEW_ROWS:
+def advice(graph: Graph | None, writes: int, rows: int | None) -> str | None:
+    """That the index is better built afterwards, where that is so: with an HNSW index of `rows`, and much to write."""
+    if graph is None or rows is None or writes < FEW_ROWS:
         return None
-    writing, building = round(writes * WRITE_SECONDS), round(rows * BUILD_SECONDS)
-    if writing <= building:
+    if writes * DEARER <= rows:
         return None
     return (
-        f"The HNSW index {graph.name} ({size_text(graph.size_bytes)}) makes writing dear: about "
-        f"{duration(two_digits(writing))} for {two_digits(writes)} rows. To drop it first and build it afterwards "
-        f"takes about {duration(two_digits(building))} for all {two_digits(rows)} rows; until then searches have none. "
-        "(3.6 ms and 0.65 ms a row: measured with m = 24 on two cores.)"
+        f"The HNSW index {graph.name} ({size_text(graph.size_bytes)}) makes writing dear: a row written into it takes "
+        f"about {DEARER} times what a row of a build takes. With {two_digits(writes)} rows to write, to drop it first "
+        f"and build it of all {two_digits(rows)} afterwards is likely to be quicker; until then searches have none. "
+        f"(Measured: 3.6 to 5.5 times, with m 16 and 24, 384 and 1,536 dimensions; yours may differ.)"
     )
 
 
@@ -98,6 +97,15 @@ def three_digits(number: int) -> int:
     """Three significant digits: closer than the sample is."""
     scale = int(10 ** max(0, len(str(number)) - 3))
     return (number + scale // 2) // scale * scale
+
+
+def _rows_afterwards(view: Look, found: Counts) -> int | None:
+    """That the index will hold; ids and where count only what they select, so there it is asked. None: nobody knows."""
+    selected = found.embedded + (found.pending if found.missing is None else found.missing)
+    if view.spec.ids is None and not view.spec.where:
+        return selected
+    graph = view.observed.graph
+    return max(selected, graph.rows) if graph is not None and graph.rows is not None else None
 
 
 def _limited(estimated: Estimate, rows: int, pending: int) -> Estimate:

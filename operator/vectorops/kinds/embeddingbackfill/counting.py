@@ -16,7 +16,7 @@ from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import Connection, speaking, statements
 from vectorops.kinds.embeddingbackfill.batching_effects import SQL
 from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
-from vectorops.kinds.embeddingbackfill.endings import is_of
+from vectorops.kinds.embeddingbackfill.endings import is_of, ran_before
 from vectorops.kinds.embeddingbackfill.estimating import Sampled, estimate, sample_sql, share_of
 from vectorops.kinds.embeddingbackfill.filling import session_name
 from vectorops.kinds.embeddingbackfill.observation import Counts, Estimate, FailedRow, OpenBatch, Spend
@@ -95,7 +95,8 @@ async def count_rows(
             row = await connection.fetchrow(statement.sql, *statement.args, timeout=COUNT_SECONDS)
             assert row is not None, "an aggregate returns a row"
             counts = Counts(**row, to_adopt=row["unknown"] if asked.adopts else 0)
-            if account.spend.started_at is not None or not (counts.pending or counts.to_adopt):
+            begun_or_over = account.spend.started_at is not None or ran_before(account.entry)
+            if begun_or_over or not (counts.pending or counts.to_adopt):
                 return counts, None
             share = share_of(counts)
             sample = await _sample(connection, within, share, embedder, account.remembered)

@@ -55,10 +55,10 @@ def it_ran_before(view: Look) -> Verdict | None:
     entry = view.observed.entry
     if entry is None or entry.state is State.RUNNING:
         return None
-    if entry.state is State.FAILED:
-        return _failed(view, entry.reason, _told(view, entry)) if entry.request_uid == view.subject.uid else None
+    if entry.state is State.FAILED and entry.request_uid != view.subject.uid:
+        return None
     if is_of(entry, view.subject):
-        return _complete(view, entry.reason, _told(view, entry))
+        return _as_it_ended(view, entry)
     when = f" at {entry.ended_at:%Y-%m-%dT%H:%M:%SZ}" if entry.ended_at is not None else ""
     message = f"The same request ended before ({entry.reason}{when}) and nothing was sent. "
     return _complete(view, Reason.AlreadyExecuted, message + "Set a new runToken to run it again.")
@@ -115,12 +115,14 @@ def limit_is_reached(view: Look) -> Verdict | None:
     return _complete(view, Reason.LimitReached, f"{done} rows embedded, spec.limit is {limit}; {left} are left.")
 
 
+COUNTED_ENDS = (too_many_rows_failed, nothing_is_left, limit_is_reached)
+
+
 def at_its_end(view: Look) -> bool:
     """Whether no work runs and the counts say how it ended: then no deadline and no window comes in between."""
     if view.observed.running or view.observed.counts is None or view.observed.batches:
         return False
-    ends = (too_many_rows_failed, nothing_is_left, limit_is_reached)
-    return any(end(view) is not None for end in ends)
+    return any(end(view) is not None for end in COUNTED_ENDS)
 
 
 def is_of(entry: Entry, subject: Subject) -> bool:
@@ -130,9 +132,22 @@ def is_of(entry: Entry, subject: Subject) -> bool:
     return entry.state is State.COMPLETE and entry.ended_at is not None and entry.ended_at >= subject.created
 
 
-def _told(view: Look, entry: Entry) -> str:
+def ran_before(entry: Entry | None) -> bool:
+    """Whether it was complete before: then nothing is planned."""
+    return entry is not None and entry.state is State.COMPLETE
+
+
+def _as_it_ended(view: Look, entry: Entry) -> Verdict:
+    """In the words of that end if the world still says so, for only they name what a person should mend."""
+    ends = (deadline_is_exceeded, attempts_are_used_up, *COUNTED_ENDS)
+    looked_at = ends if view.observed.counts is not None and not view.observed.running else ()
+    for end in looked_at:
+        verdict = end(view)
+        if verdict is not None and verdict.reason == entry.reason:
+            return verdict
     known = next((reason.next_step for reason in Reason if reason == entry.reason), "")
-    return f"{view.observed.spend.rows_done} rows embedded. {known}"
+    told = _failed if entry.state is State.FAILED else _complete
+    return told(view, entry.reason, f"{view.observed.spend.rows_done} rows embedded. {known}")
 
 
 def _complete(view: Look, reason: str, message: str) -> Verdict:

@@ -7,6 +7,7 @@ from datetime import datetime
 from vectorops.clients.embedding_packing import PROVIDER_ESTIMATE
 from vectorops.kinds.embeddingbackfill.batching_figures import seconds_left, shown_batches
 from vectorops.kinds.embeddingbackfill.consent import plan_of
+from vectorops.kinds.embeddingbackfill.endings import ran_before
 from vectorops.kinds.embeddingbackfill.look import Look, counts, declared, left_to_embed, price_of, usd
 from vectorops.kinds.embeddingbackfill.observation import Counts, Observation
 from vectorops.kinds.embeddingbackfill.plan import decide
@@ -31,7 +32,7 @@ def figures(view: Look) -> Status:
     if not isinstance(seen.declared, Declared) or seen.counts is None:
         return former.model_copy(update={"run_token": view.spec.run_token, **ended})
     rows = _rows(view)
-    plan = plan_of(view) or (seen.work.plan if seen.work is not None else None) or former.plan
+    plan = plan_of(view) or _plan_of_the_work(view) or former.plan
     percent = 100 * seen.counts.embedded // seen.counts.rows if seen.counts.rows else 100
     return Status(
         run_token=view.spec.run_token,
@@ -47,6 +48,12 @@ def figures(view: Look) -> Status:
         failures=[Failure(key_hash=f.key_hash, reason=f.reason, attempts=f.attempts) for f in seen.failures],
         **ended,
     )
+
+
+def _plan_of_the_work(view: Look) -> Plan | None:
+    """As it was when the work of this run began."""
+    work = view.observed.work
+    return work.plan if work is not None and work.token == (view.spec.run_token or "") else None
 
 
 def _ended_at(view: Look, verdict: Verdict) -> datetime | None:
@@ -77,7 +84,8 @@ def _rows(view: Look) -> Rows:
 
 def _cost(view: Look, plan: Plan | None) -> Cost:
     spend, price = view.observed.spend, price_of(view.spec, declared(view))
-    estimated = spend.billed + _tokens_left(counts(view), left_to_embed(view), plan)
+    left = 0 if ran_before(view.observed.entry) else left_to_embed(view)
+    estimated = spend.billed + _tokens_left(counts(view), left, plan)
     billed = usd(spend.billed, price)
     return Cost(
         tokens=spend.billed,

@@ -16,6 +16,9 @@ Look: TypeAlias = View[Spec, Observation, Status]
 
 WORKING_LOOK = 5.0  # seconds between looks at running work: as often as progress is written
 STALLED_LOOK = 60.0  # a person is at work
+WAITING_LOOK = (
+    600.0  # only a person ends it, and a change of spec, annotation or store wakes; each look counts all rows
+)
 OVER_LOOK = 3600.0  # nothing can happen but a change of the spec, and that wakes
 MILLION = Decimal(1_000_000)
 BATCH_PRICE = Decimal("0.5")  # of the price: what the provider's batch interface costs (OpenAI's Batch API guide)

@@ -84,6 +84,7 @@ class Graph:
 
     name: str
     size_bytes: int
+    rows: int | None = None  # in it, as of the last VACUUM; None: nobody knows
 
 
 @dataclass(frozen=True)

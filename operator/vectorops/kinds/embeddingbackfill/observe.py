@@ -107,7 +107,7 @@ def rates(spec: Spec, store: Store) -> Rates:
 def graph_of(catalogue: Catalogue, target: Target) -> Graph | None:
     """The HNSW index of the column, the largest where there are several."""
     found = [
-        Graph(index.name, index.size_bytes)
+        Graph(index.name, index.size_bytes, index.rows)
         for index in catalogue.indexes
         if index.table_oid == target.oid and index.method == "hnsw" and index.column == target.declared.column
     ]

@@ -23,6 +23,7 @@ from vectorops.kinds.embeddingbackfill.endings import (
 )
 from vectorops.kinds.embeddingbackfill.look import (
     STALLED_LOOK,
+    WAITING_LOOK,
     WORKING_LOOK,
     Look,
     counts,
@@ -39,8 +40,7 @@ from vectorops.kinds.embeddingbackfill.target import Flaw
 from vectorops.kinds.embeddingbackfill.window import WindowError, opening
 from vectorops.runtime.kind import Verdict
 
-WAITING_LOOK = 5.0  # an index build ends at some moment, and nobody tells
-CLOSED_LOOK = 600.0  # rows are counted at each look, and nobody waits for that at night's end
+BUILDING_LOOK = 5.0  # an index build ends at some moment, and nobody tells
 TRY_AGAIN = timedelta(minutes=1)  # after an error that a person mends in the database
 TRY_PROVIDER_AGAIN = timedelta(minutes=5)  # a paid bill is seen only by asking; a refused call costs nothing
 PROVIDER_REASONS = frozenset(
@@ -60,7 +60,7 @@ def request_is_suspended(view: Look) -> Verdict | None:
     if not view.spec.suspend:
         return None
     message = "spec.suspend is true; rows embedded so far stay."
-    return Verdict(Reason.Suspended, message, suspended=True, action=stop_of(view), look_again=STALLED_LOOK)
+    return Verdict(Reason.Suspended, message, suspended=True, action=stop_of(view), look_again=WAITING_LOOK)
 
 
 def store_is_unusable(view: Look) -> Verdict | None:
@@ -113,7 +113,7 @@ def window_is_closed(view: Look) -> Verdict | None:
     wait = max(1.0, (at.turns - view.now).total_seconds())
     message = f"spec.window is closed; the next one opens at {at.turns:%Y-%m-%dT%H:%M:%SZ}. What is embedded stays."
     return Verdict(
-        Reason.WindowClosed, message, suspended=True, action=stop_of(view), look_again=min(CLOSED_LOOK, wait)
+        Reason.WindowClosed, message, suspended=True, action=stop_of(view), look_again=min(WAITING_LOOK, wait)
     )
 
 
@@ -156,7 +156,7 @@ def index_is_being_built(view: Look) -> Verdict | None:
         return None
     message = f"An index of {declared(view).name} is being built ({view.observed.build}). "
     message += Reason.WaitingForIndexBuild.next_step
-    return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=WAITING_LOOK)
+    return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=BUILDING_LOOK)
 
 
 def batches_are_open(view: Look) -> Verdict | None:
@@ -169,17 +169,20 @@ def batches_are_open(view: Look) -> Verdict | None:
 
 
 def budget_is_used_up(view: Look) -> Verdict | None:
-    """Suspended, not failed: raising the budget goes on."""
-    spend, work = view.observed.spend, view.observed.work
+    """Suspended, not failed: raising the budget goes on. Adopting what others have written costs nothing."""
+    spend, work, found = view.observed.spend, view.observed.work, counts(view)
     budget = terms(view).budget
     if budget is None:
         return None
     found_out = work is not None and work.end is End.BUDGET and work.terms.budget == budget
+    found_out = found_out and _is_the_work_of_this_run(view)
+    if found.to_adopt and not (found_out and found.pending):
+        return None
     if not found_out and spend.billed + spend.reserved < budget:
         return None
     message = f"{spend.billed} tokens billed and {spend.reserved} at risk of {budget} allowed; "
     message += f"{left_to_embed(view)} rows are left. {Reason.BudgetExhausted.next_step}"
-    return Verdict(Reason.BudgetExhausted, message, suspended=True, look_again=STALLED_LOOK)
+    return Verdict(Reason.BudgetExhausted, message, suspended=True, look_again=WAITING_LOOK)
 
 
 def rows_are_left(view: Look) -> Verdict:

@@ -23,7 +23,10 @@ class Reason(Reasons):
         "TooManyFailedRows",
         "Look at status.failures, mend the rows or the template, and set a new runToken.",
     )
-    DeadlineExceeded = "DeadlineExceeded", "Raise activeDeadlineSeconds or the rate limits, and set a new runToken."
+    DeadlineExceeded = (
+        "DeadlineExceeded",
+        "Raise rateLimits and set a new runToken, or create a new request with a longer activeDeadlineSeconds.",
+    )
     BackoffLimitExceeded = (
         "BackoffLimitExceeded",
         "Mend what the message names, then set a new runToken; what was embedded stays.",
