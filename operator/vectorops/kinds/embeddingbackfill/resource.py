@@ -109,7 +109,7 @@ COLUMNS = (
     Column("Done", ".status.rows.done", "integer", "Rows embedded by this request."),
     Column("Total", ".status.rows.total", "integer", "Rows of this request."),
     Column("Failed", ".status.rows.failed", "integer", "Rows that could not be embedded."),
-    Column("Coverage", ".status.coverage", description="Rows of the table that have an embedding."),
+    Column("Coverage", ".status.coverage", description="Selected rows that have an embedding."),
     Column("Rate", ".status.rate", description="Rows a second."),
     Column("Cost", ".status.cost.summary", description="What was billed so far."),
     Column("ETA", ".status.progress.eta", description="What remains at the present rate."),

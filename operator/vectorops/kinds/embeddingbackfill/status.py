@@ -17,7 +17,9 @@ Count = Annotated[int, Field(ge=0)]
 class Rows(ApiModel):
     """Rows of this request. total = done + skipped + failed + remaining, but for what others write meanwhile."""
 
-    total: Count | None = Field(default=None, description="Rows without an embedding when it began, or the limit.")
+    total: Count | None = Field(
+        default=None, description="Rows that it is about: done, skipped, failed and remaining ones."
+    )
     done: Count = Field(default=0, description="Rows that this request embedded.")
     skipped: Count = Field(default=0, description="Rows without any text: there is nothing to embed.")
     failed: Count = Field(default=0, description="Rows that the provider refuses, recorded in vectorops.failure.")
@@ -33,7 +35,10 @@ class Cost(ApiModel):
     tokens: Count = Field(default=0, description="Tokens as billed by the provider.")
     usd: Word | None = Field(default=None, description="The same in US dollars, if the store states a price.")
     summary: Word | None = Field(default=None, description="Dollars, or tokens without a price, as printed in COST.")
-    estimated_tokens: Count | None = Field(default=None, description="Tokens in all, estimated from the texts' bytes.")
+    estimated_tokens: Count | None = Field(
+        default=None,
+        description="Tokens in all: those billed, and of what is left by the plan, else by the texts' bytes.",
+    )
     estimated_usd: Word | None = Field(
         default=None, alias="estimatedUSD", description="The same in US dollars, if the store states a price."
     )
@@ -106,7 +111,8 @@ class Status(CommonStatus):
     run_token: Token | None = Field(default=None, description="The runToken that these figures speak of.")
     rows: Rows | None = Field(default=None, description="Rows of this request.")
     coverage_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, description="Rows of the table that have an embedding, in whole percent."
+        default=None,
+        description="Selected rows (without ids and where: all of the table) that have an embedding, in percent.",
     )
     coverage: Word | None = Field(default=None, description="The same as text, e.g. 98%.")
     rate: Word | None = Field(default=None, description="Rows a second, as text, e.g. 63/s.")
