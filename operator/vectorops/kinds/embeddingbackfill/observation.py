@@ -136,6 +136,7 @@ class WorkSeen:
     plan: Plan | None = None  # as it was when it began
     unsaved_seconds: float = 0.0  # in which it worked or waited, and that are not on the account yet
     failed: Trouble | None = None  # the error of the last attempt
+    database: str = ""  # key of the target that it works in
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class Observation:
     declared: Declared | Flaw | None = None
     target: Target | Flaw | None = None
     fingerprint: str = ""
+    database: str = ""  # key of the target that the store names now
     build: str = ""  # of an index on this table that runs now: its phase
     counts: Counts | None = None  # None: not counted, because a build would have to wait for the scan
     spend: Spend = Spend()

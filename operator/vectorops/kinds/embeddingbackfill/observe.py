@@ -78,6 +78,7 @@ async def _picture(
         declared=target.declared,
         target=target,
         fingerprint=embedder.account.fingerprint,
+        database=store.database.key,
         build=build,
         counts=counts,
         spend=account.spend,
@@ -214,4 +215,5 @@ def _work(ctx: Context, subject: Subject) -> WorkSeen | None:
         plan=job.notes.get("plan"),
         unsaved_seconds=run.unsaved_seconds if job.running else 0.0,
         failed=run.attempt_failed,
+        database=run.database.key,
     )

@@ -208,10 +208,10 @@ def decide(view: Look) -> Verdict:
 
 
 def _is_the_work_of_this_run(view: Look) -> bool:
-    """Whether table, account at the provider and runToken are those it was begun with."""
+    """Whether database, table, account at the provider and runToken are those it was begun with."""
     work, seen = view.observed.work, view.observed
     assert work is not None, "asked of work"
-    same = work.target == seen.target and work.fingerprint == seen.fingerprint
+    same = work.target == seen.target and work.fingerprint == seen.fingerprint and work.database == seen.database
     return same and work.token == (view.spec.run_token or "")
 
 
