@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from vectorops.clients.embedding_batches import (
     Result,
     Seen,
     input_line,
+    read_batch,
     read_results,
 )
 from vectorops.clients.embedding_errors import Unanswered, UnusableVectors
@@ -190,6 +192,26 @@ async def test_why_validation_failed_is_told_by_its_code(batches: Batches, provi
     assert (seen.state, seen.codes, seen.output_file, seen.error_file) == (
         "failed", ("token_limit_exceeded",), None, None
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"status": "sk-proj-Abc123 and what else a server echoes"},
+        {"status": 7},
+        {"request_counts": "many"},
+        {"request_counts": {"completed": 10**30, "failed": -1}},
+        {"usage": [1], "metadata": "none", "errors": "bad"},
+        {"errors": {"data": "bad"}, "created_at": 10**20},
+        {"output_file_id": {"id": "file"}, "created_at": "yesterday"},
+    ],
+)
+def test_a_batch_that_is_told_oddly_is_read_for_what_it_says(odd: dict[str, Any]) -> None:
+    plain = {"id": "batch_1", "status": "in_progress", "created_at": 1_700_000_000, "request_counts": {"completed": 3}}
+    seen = read_batch(plain | odd)
+    assert seen.id == "batch_1" and seen.state == ("" if "status" in odd else "in_progress")
+    assert seen.done == (0 if "request_counts" in odd else 3) and not seen.ended
+    assert (seen.created is None) == ("created_at" in odd) and seen.output_file is None
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"custom_id": 7}', b'{"custom_id": "zz"}', b"7"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 50_000  # requests of one batch, and for /v1/embeddings the texts in all of them (OpenAI's API reference)
 MAX_BYTES = 90_000_000  # documented as 100 MB in some places and 200 MB in others; the smaller one, and some room
+MOST_COUNTED = 2**31  # of texts or tokens in one batch: our records are integers, and no batch holds more
 METADATA_KEY = "vectorops"  # under which a batch holds its nonce
 OPEN_ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 LOOK_SECONDS = 3600.0  # clocks may differ: batches created so much before the one that is looked for end the search
@@ -116,11 +118,11 @@ class Batches:
 
     async def create(self, nonce: str, input_file: str) -> Seen:
         """Create the batch. Raises Unanswered when it may have been created all the same: `find` tells."""
-        return _seen(await (await self._open()).create(input_file, {METADATA_KEY: nonce}))
+        return read_batch(await (await self._open()).create(input_file, {METADATA_KEY: nonce}))
 
     async def look(self, batch_id: str) -> Seen:
         """The batch now. Raises Gone."""
-        return _seen(await (await self._open()).retrieve(batch_id))
+        return read_batch(await (await self._open()).retrieve(batch_id))
 
     async def cancel(self, batch_id: str) -> None:
         """Ask for its end; what is done by then can still be had. One that has ended is left alone."""
@@ -130,7 +132,7 @@ class Batches:
         """The batch with that nonce, if the provider has one that was created after `since`."""
         wire = await self._open()
         async for entry in wire.batches():
-            found = _seen(entry)
+            found = read_batch(entry)
             if found.nonce == nonce:
                 return found
             if found.created and (since - found.created).total_seconds() > LOOK_SECONDS:
@@ -210,28 +212,48 @@ def _refused(status: int, body: Any) -> OperatorError | None:
     return from_refusal(Refusal(status, code, kind, param, message))
 
 
-def _seen(entry: dict[str, Any]) -> Seen:
-    counts, usage = entry.get("request_counts") or {}, entry.get("usage") or {}
-    errors = (entry.get("errors") or {}).get("data") or []
-    created = entry.get("created_at")
+def read_batch(entry: dict[str, Any]) -> Seen:
+    """A batch from the provider's JSON; what is missing or of another type is left out. Raises Unanswered: no id.
+
+    The state goes into statuses as it is, so it is a plain word or nothing: a server may echo anything.
+    """
+    counts, usage, metadata, errors = (
+        _object(entry.get(name)) for name in ("request_counts", "usage", "metadata", "errors")
+    )
+    reasons, status = errors.get("data"), entry.get("status")
     return Seen(
         id=_word(entry, "id"),
-        state=str(entry.get("status") or "")[:32],
-        input_file=entry.get("input_file_id"),
-        output_file=entry.get("output_file_id"),
-        error_file=entry.get("error_file_id"),
+        state=status if isinstance(status, str) and re.fullmatch("[a-z_]{1,32}", status) else "",
+        input_file=_text(entry.get("input_file_id")),
+        output_file=_text(entry.get("output_file_id")),
+        error_file=_text(entry.get("error_file_id")),
         total=_count(counts.get("total")),
         done=_count(counts.get("completed")),
         failed=_count(counts.get("failed")),
-        created=datetime.fromtimestamp(created, UTC) if isinstance(created, int | float) else None,
+        created=_moment(entry.get("created_at")),
         tokens=_count(usage.get("total_tokens")) or None,
-        codes=tuple(str(error.get("code") or "") for error in errors if isinstance(error, dict)),
-        nonce=str((entry.get("metadata") or {}).get(METADATA_KEY) or ""),
+        codes=tuple(str(_object(one).get("code") or "") for one in (reasons if isinstance(reasons, list) else ())),
+        nonce=_text(metadata.get(METADATA_KEY)) or "",
     )
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < MOST_COUNTED else 0
 
 
 def _word(entry: dict[str, Any], name: str) -> str:
