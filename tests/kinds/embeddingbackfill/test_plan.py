@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from vectorops.kinds.embeddingbackfill.observation import (
     Trouble,
     WorkSeen,
 )
+from vectorops.kinds.embeddingbackfill.observe import declared_in
 from vectorops.kinds.embeddingbackfill.plan import CHECKS, decide
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
@@ -289,7 +291,21 @@ FLAWS: dict[str, tuple[Declared, Facts, Reason]] = {
 def test_what_does_not_fit_is_named_with_its_reason(what: str) -> None:
     declared, facts, reason = FLAWS[what]
     found = target_of(declared, facts)
-    assert isinstance(found, Flaw) and found.reason is reason and found.message
+    assert isinstance(found, Flaw) and found.reason is reason
+    told = found.message.rpartition(". ")[2]
+    assert told.startswith(("Correct", "Create", "Give", "Make", "Name", "Run", "Set")), "the next step comes last"
+
+
+def test_a_store_without_embeddings_or_without_the_table_is_named() -> None:
+    store: Any = SimpleNamespace(name="shop", spec=SimpleNamespace(embeddings=None, tables=[]))
+    flaw = declared_in(store, "products")
+    assert isinstance(flaw, Flaw) and flaw.reason is Reason.NoEmbeddings and "spec.embeddings" in flaw.message
+    store.spec.embeddings, store.spec.tables = SimpleNamespace(), [SimpleNamespace(name="orders")]
+    flaw = declared_in(store, "products")
+    assert isinstance(flaw, Flaw) and flaw.reason is Reason.TableNotDeclared and "it has: orders" in flaw.message
+    assert flaw.message.endswith(Reason.TableNotDeclared.next_step)
+    verdict = decide(view(Observation(declared=flaw)))
+    assert (verdict.stalled, verdict.action) == (True, None)
 
 
 def test_a_column_without_stated_dimensions_takes_any() -> None:

@@ -45,7 +45,8 @@ async def look_at_selection(
 
 async def _where_flaw(database: Database, target: Target, columns: Sequence[str], selection: Selection) -> Flaw | None:
     for one in selection.where:
-        named = f"{target.declared.name} has no column {quote_ident_safe(one.column)}, which spec.where names."
+        named = f"{target.declared.name} has no column {quote_ident_safe(one.column)}, which spec.where names. "
+        named += "Create it, or name another column in a new request."
         if one.column not in columns:
             return Flaw(Reason.ColumnNotFound, named)
         sql = f"EXPLAIN SELECT FROM {target.declared.name} AS t WHERE {predicate_sql([one], 't')}"

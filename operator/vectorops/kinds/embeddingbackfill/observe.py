@@ -123,7 +123,8 @@ def declared_in(store: Store, table_name: str) -> Declared | Flaw:
     entry = next((entry for entry in store.spec.tables if entry.name == table_name), None)
     if entry is None:
         known = ", ".join(entry.name for entry in store.spec.tables) or "none"
-        return Flaw(Why.TableNotDeclared, f"VectorStore {store.name} declares no table {table_name}; it has: {known}.")
+        message = f"VectorStore {store.name} declares no table {table_name}; it has: {known}. "
+        return Flaw(Why.TableNotDeclared, message + Why.TableNotDeclared.next_step)
     price = embeddings.price_usd_per_million_tokens
     return Declared(
         store=store.name,

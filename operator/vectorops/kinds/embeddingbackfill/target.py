@@ -107,16 +107,18 @@ def _table_flaw(declared: Declared, facts: Facts) -> Flaw | None:
 def _template_flaw(declared: Declared, facts: Facts) -> Flaw | None:
     where = f"textTemplate of table {declared.entry} in VectorStore {declared.store}"
     if not declared.template:
-        return Flaw(Reason.NoTextTemplate, f"{where} is not set; without it nobody knows what to embed.")
+        message = f"{where} is not set; without it nobody knows what to embed. {Reason.NoTextTemplate.next_step}"
+        return Flaw(Reason.NoTextTemplate, message)
     try:
         unknown = parse_template(declared.template, declared.prefix).unknown(facts.columns)
     except TemplateError as error:
-        return Flaw(Reason.TemplateInvalid, f"{where} cannot be read: {error}.")
+        return Flaw(Reason.TemplateInvalid, f"{where} cannot be read: {error}. Correct it there.")
     if unknown:
         named = ", ".join(quote_ident_safe(column) for column in unknown)
-        return Flaw(Reason.TemplateInvalid, f"{where} names {named}, which {declared.name} does not have.")
+        message = f"{where} names {named}, which {declared.name} does not have. Correct it there, or create the column."
+        return Flaw(Reason.TemplateInvalid, message)
     if declared.column in parse_template(declared.template).columns:
-        return Flaw(Reason.TemplateInvalid, f"{where} names the embedding column itself.")
+        return Flaw(Reason.TemplateInvalid, f"{where} names the embedding column itself. Correct it there.")
     return None
 
 
@@ -126,9 +128,11 @@ def _column_flaw(declared: Declared, facts: Facts) -> Flaw | None:
         return Flaw(Reason.ColumnNotFound, f"{declared.name} has no column {column}. {Reason.ColumnNotFound.next_step}")
     if facts.missing_keys:
         named = ", ".join(quote_ident_safe(key) for key in facts.missing_keys)
-        return Flaw(Reason.ColumnNotFound, f"{declared.name} has no column {named}, which keyColumns names.")
+        message = f"{declared.name} has no column {named}, which keyColumns names. {Reason.ColumnNotFound.next_step}"
+        return Flaw(Reason.ColumnNotFound, message)
     if facts.type not in VECTORS:
-        message = f"{column} of {declared.name} is of type {facts.type}, not vector or halfvec."
+        message = f"{column} of {declared.name} is of type {facts.type}, not vector or halfvec. "
+        message += Reason.NotAVectorColumn.next_step
         return Flaw(Reason.NotAVectorColumn, message)
     if facts.dimensions not in (ANY_DIMENSIONS, declared.dimensions):
         message = f"{column} of {declared.name} is {facts.type}({facts.dimensions}), spec.embeddings.dimensions of "
