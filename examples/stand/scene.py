@@ -133,8 +133,11 @@ class Scene:
         plan = self.get(resource)["status"]["plan"]["hash"]
         self.kubectl("annotate", resource, f"vectorops.dev/approve={plan}")
 
-    def wait_settled(self, example: Manifest, timeout: float = 120) -> None:
-        """Wait until an example stands as it should: Ready, or waiting for the night that it asks for."""
+    def wait_settled(self, example: Manifest, timeout: float = 200) -> None:
+        """Wait until an example stands as it should: Ready, or waiting for the night that it asks for.
+
+        A tuning that meets a table which is still being filled rests for a minute before it looks again, perhaps twice.
+        """
         resource, spec = f"{example['kind'].lower()}/{example['metadata']['name']}", example.get("spec", {})
         if spec.get("approval") == "Manual":
             self.approve(resource, timeout)
