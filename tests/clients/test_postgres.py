@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -377,3 +378,17 @@ async def _forwarding(postgres: Postgres, change: Callable[[bytes], bytes]) -> A
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_server_whose_machine_is_gone_is_noticed_after_a_minute_whatever_was_in_flight(
+    database: Database,
+) -> None:
+    async with database.session("vectorops:test:gone") as connection:
+        sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        idle, every, times = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert idle + every * times == 60, "while an answer is waited for"
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000, "while a question is on its way"

@@ -53,6 +53,10 @@ SESSION_WAIT_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 """A polite goodbye that takes longer is cut short; the server frees what the session held either way."""
 
+_DEAD_PEER = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
+"""A peer whose machine is gone is noticed after a minute: by keepalives while we wait for an answer, by the last one
+(milliseconds) while it has not acknowledged what we sent: the kernel would repeat that for a quarter of an hour."""
+
 ASKING = "asking the database"
 """For errors, where the caller says nothing better; it should name the table or index it is about."""
 
@@ -254,7 +258,7 @@ def _keep_alive(connection: Connection) -> None:
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    for option, value in _DEAD_PEER:
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
