@@ -7,8 +7,10 @@ what was in flight when its session was lost.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -205,6 +207,64 @@ async def test_a_right_taken_away_mid_run_is_named_and_given_back_it_goes_on(
     await db.execute("DROP OWNED BY vfill_writer; DROP ROLE vfill_writer")
 
 
+@pytest.mark.parametrize("mode", ["Online", "Batch"])
+async def test_rows_that_a_constraint_refuses_are_recorded_and_the_rows_beside_them_are_written(
+    world: World, db: Any, provider: Provider, mode: str
+) -> None:
+    await db.execute(
+        """UPDATE products SET title = 'of old' WHERE id IN (7, 77, 78);
+           ALTER TABLE products ADD CONSTRAINT newer CHECK (title <> 'of old') NOT VALID"""
+    )
+    backfill = world.backfill(mode=mode, backoffLimit=0)
+    assert str((await backfill.until(lambda v: v.complete)).reason) == "CompletedWithFailures"
+    assert await missing(db) == 3 and await wrong_rows(db) == []
+    recorded = await db.fetch("SELECT row_key, reason FROM vectorops.failure ORDER BY row_key")
+    assert [tuple(row) for row in recorded] == [(key, "WritesDiscarded") for key in ("7", "77", "78")]
+    bill = provider.bill()
+    assert set(bill["perText"].values()) == {1}
+    assert await db.fetch("SELECT tokens_reserved, tokens_billed, rows_done FROM vectorops.spend") == [
+        (0, bill["tokens"], ROWS - 3)
+    ]
+
+
+async def test_a_row_that_refuses_a_copy_does_not_make_the_texts_beside_it_be_bought(
+    world: World, db: Any, provider: Provider
+) -> None:
+    await db.execute("UPDATE products SET title = 'same', description = 'for ' || id % 10")
+    await world.backfill(limit=50).until(lambda v: v.complete)
+    await db.execute("UPDATE products SET title = 'same', description = 'unknown' WHERE id = 78")
+    await db.execute(
+        """CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = 'P0001'; END $$;
+           CREATE TRIGGER no BEFORE UPDATE ON products FOR EACH ROW WHEN (NEW.id IN (77, 78)) EXECUTE FUNCTION no()"""
+    )
+    backfill = replace(world.backfill(backoffLimit=0), uid="6f1d0c7e-0000-4000-8000-000000000003")
+    assert str((await backfill.until(lambda v: v.complete)).reason) == "CompletedWithFailures"
+    assert await missing(db) == 2 and await wrong_rows(db) == []
+    bill = provider.bill()["perText"]
+    assert bill.pop("same\n\nfor 7") == 2, "that of the row itself, for want of a row that says no beforehand"
+    assert set(bill.values()) == {1}
+
+
+async def test_a_vector_that_is_never_a_number_is_billed_and_not_kept_at_risk(
+    world: World, db: Any, provider: Provider
+) -> None:
+    provider.control(faults=[{"kind": "NotANumber"}])  # the first text of every request
+    backfill = world.backfill(batchSize=4, concurrency=1, limit=12)
+    await backfill.until(lambda v: v.complete)
+    bill, cost = provider.bill()["tokens"], backfill.status.cost
+    assert cost is not None and (cost.tokens, cost.at_risk_tokens) == (bill, 0)
+    assert await wrong_rows(db) == []
+
+
+async def test_a_constraint_that_refuses_every_row_blames_the_table_and_no_row(
+    world: World, db: Any, provider: Provider
+) -> None:
+    await db.execute("ALTER TABLE products ADD CONSTRAINT none CHECK (embedding IS NULL)")
+    verdict = await world.backfill(backoffLimit=0).until(lambda v: v.failed)
+    assert str(verdict.reason) == "BackoffLimitExceeded"
+    assert await db.fetchval("SELECT count(*) FROM vectorops.failure") == 0
+
+
 async def test_rows_that_come_all_the_time_are_embedded_and_it_ends_when_they_stop(
     slow: World, db: Any, provider: Provider, database_url: str
 ) -> None:
@@ -297,6 +357,29 @@ async def test_a_request_deleted_mid_run_and_applied_again_at_once_buys_nothing_
     assert await missing(db) == 0 and await wrong_rows(db) == []
     assert set(provider.bill()["perText"].values()) == {1}
     assert await db.fetch("SELECT sum(tokens_reserved) FROM vectorops.spend") == [(0,)]
+
+
+async def test_a_request_deleted_while_its_provider_hangs_lets_go_of_the_table(
+    world: World, db: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("act", "filling"):
+        monkeypatch.setattr(importlib.import_module(f"vectorops.kinds.embeddingbackfill.{module}"), "GRACE", 0.5)
+    provider.control(holdRequests="Received")
+    backfill = world.backfill(**SHAPE)
+    await backfill.one_pass()
+    await asyncio.to_thread(provider.wait_for, "Held", at_least=2)
+    subject = Subject("EmbeddingBackfill", "shop", "products", backfill.uid, 1, backfill.created)
+    assert KIND.stop is not None
+    await KIND.stop(world.ctx, subject)
+    again = backfill.created_again()
+    await until(again, lambda: len(provider.requests()) >= 4, timeout=10)
+    assert (
+        await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'vectorops:vfill:%'") == 1
+    )
+    provider.control(holdRequests=None)
+    await succeeds(again)
+    assert await missing(db) == 0 and await wrong_rows(db) == []
+    assert provider.bill()["texts"] <= ROWS + IN_FLIGHT
 
 
 async def test_two_operators_at_once_work_one_after_the_other(

@@ -16,7 +16,7 @@ from vectorops.kinds.embeddingbackfill import batching_effects as effects
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.batching_effects import Kept
 from vectorops.kinds.embeddingbackfill.batching_queue import Queue
-from vectorops.kinds.embeddingbackfill.delivery import LEAST_HALVED, PATIENCE, give_up, notice_lost, write_through_locks
+from vectorops.kinds.embeddingbackfill.delivery import LEAST_HALVED, PATIENCE, give_up, write_rows
 from vectorops.kinds.embeddingbackfill.run import Run
 
 SHORT_READS = 3  # readings of an output file that holds fewer lines than were done; then what it holds is all
@@ -94,10 +94,7 @@ async def write_vectors(run: Run, kept: Kept, results: Sequence[Result]) -> None
     if not rows:
         return
     await run.pace.admit(len(rows))
-    taken = await write_through_locks(run, rows, vectors, 0, 0)  # the bill is settled at the end
-    run.written += len(taken)
-    run.advanced(len(taken))
-    await notice_lost(run, [row for row in rows if row.row_key not in taken], bool(taken))
+    await write_rows(run, rows, vectors, 0, 0)  # the bill is settled at the end
     await effects.forget_rows(run, kept.nonce, rows)
 
 

@@ -7,12 +7,11 @@ when the run halts is simply left: the rows are still NULL, and the next sweep f
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from vectorops import metrics
 from vectorops.clients.embedding_errors import RejectedInput, Unanswered, UnusableVectors
 from vectorops.clients.embedding_packing import STRICT_BYTES
 from vectorops.clients.embeddings import Embedded
@@ -22,6 +21,7 @@ from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import End
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Halted, Run
+from vectorops.kinds.embeddingbackfill.writing import write_answer
 
 BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; a provider that is back should be noticed within a minute
 PATIENCE = 3  # tries of the same texts before they are halved, or one text is given up: each may have been billed
@@ -30,7 +30,6 @@ NONSENSE = 5  # unusable answers in a row for each request in flight: it is not 
 USELESS = 3  # billed answers in a row without one usable vector; a few texts may be bad, a whole batch is not
 DISCARDS = 3  # answers in a row of which not one row was taken: the table refuses, and asking on costs money
 SETTLE_POLL = 0.1  # seconds; only near the end of a budget, while the last calls are in flight
-DEADLOCKS = 5  # writes of one answer that met another session's locks; the answer is paid for, so it is tried again
 
 
 async def deliver(run: Run, rows: tuple[Row, ...]) -> None:
@@ -144,16 +143,24 @@ async def write(run: Run, batch: Batch, answer: Embedded, reserved: int) -> tupl
     vectors = {row.text_hash: vector for row, vector in texts if vector is not None}
     good = tuple(row for row in batch.rows if row.text_hash in vectors)
     bad = Batch(tuple(row for row in batch.rows if row.text_hash not in vectors), batch.tries)
-    taken = await write_through_locks(run, good, vectors, reserved, answer.tokens)
     run.truncated += sum(row.truncated for row in good)
-    run.written += len(taken)
-    run.advanced(len(taken))
-    await notice_lost(run, [row for row in good if row.row_key not in taken], bool(taken))
+    await write_rows(run, good, vectors, reserved, answer.tokens)
     if not bad.rows:
         return ()
     if bad.tries + 1 >= PATIENCE:
         return await give_up(run, bad, Reason.InvalidAnswer)
     return (bad.again(),)
+
+
+async def write_rows(run: Run, rows: Sequence[Row], vectors: Mapping[bytes, bytes], reserved: int, billed: int) -> None:
+    """Write one answer; what the table refuses is recorded, what it did not take is noticed."""
+    written = await write_answer(run, rows, vectors, reserved, billed)
+    run.written += len(written.taken)
+    run.advanced(len(written.taken))
+    if written.refused:
+        await give_up(run, Batch(tuple(written.refused)), Why.WritesDiscarded)
+    settled = written.taken | {row.row_key for row in written.refused}
+    await notice_lost(run, [row for row in rows if row.row_key not in settled], bool(written.taken))
 
 
 async def narrow(run: Run, batch: Batch, error: RejectedInput) -> tuple[Batch, ...]:
@@ -195,23 +202,6 @@ def backoff(tries: int, floor: float) -> float:
     """Full jitter over a doubling ceiling, on top of what the other side asked for."""
     ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(tries, 10))
     return floor + random.uniform(0, ceiling)  # noqa: S311 - jitter, no secret
-
-
-async def write_through_locks(
-    run: Run, rows: tuple[Row, ...], vectors: dict[bytes, bytes], reserved: int, billed: int
-) -> set[str]:
-    """One write, tried again when it met another session's locks; the row_keys that took their vector."""
-    for tries in range(DEADLOCKS):
-        try:
-            written = await effects.write_batch(run, rows, vectors, reserved, billed)
-        except Transient as error:
-            if error.reason != Reason.LockContended or tries + 1 == DEADLOCKS:
-                raise
-            await asyncio.sleep(random.uniform(0, 2.0**tries / 10))  # noqa: S311 - jitter, no secret
-        else:
-            metrics.rows_embedded(len(written))
-            return written
-    raise AssertionError("the last try returns or raises")
 
 
 async def notice_lost(run: Run, rows: list[Row], any_taken: bool) -> None:

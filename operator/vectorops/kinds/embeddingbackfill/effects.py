@@ -94,17 +94,12 @@ async def write_batch(
 ) -> set[str]:
     """Vectors, what they were made from, and the bill, in one statement; the row_keys that took theirs.
 
-    A row that was edited or filled meanwhile takes nothing. Dying after it costs nothing.
+    At most WRITE_ROWS rows; `reserved` and `billed` 0: another part of the answer settles the bill. A row that was
+    edited or filled meanwhile takes nothing. Dying after it costs nothing.
     """
-    written: set[str] = set()
-    for start in range(0, len(rows), WRITE_ROWS):
-        part = rows[start : start + WRITE_ROWS]
-        last = start + WRITE_ROWS >= len(rows)  # with it the bill: what is not written yet is at risk
-        bill = (reserved, billed) if last else (0, 0)
-        packed = [vectors[row.text_hash] for row in part]
-        statement = write_sql(run.scope, run.account, part, packed, *bill)
-        written |= {record["row_key"] for record in await _fetch(run, statement, "writing embeddings")}
-    return written
+    packed = [vectors[row.text_hash] for row in rows]
+    statement = write_sql(run.scope, run.account, rows, packed, reserved, billed)
+    return {record["row_key"] for record in await _fetch(run, statement, "writing embeddings")}
 
 
 async def copy_equal(run: Run, rows: Sequence[Found]) -> set[str]:
@@ -115,7 +110,8 @@ async def copy_equal(run: Run, rows: Sequence[Found]) -> set[str]:
     try:
         copied = await _fetch(run, copy_sql(run.scope, run.account, rows), "copying embeddings of equal texts")
     except OperatorError as error:
-        if REFUSED.match(sqlstate_of(error) or ""):
+        code = sqlstate_of(error) or ""
+        if REFUSED.match(code) and not code.startswith("23"):  # of a constraint the caller finds the row
             return set()
         raise
     return {record["row_key"] for record in copied}

@@ -25,6 +25,7 @@ from vectorops.kinds.embeddingbackfill.observation import End, Trouble
 from vectorops.kinds.embeddingbackfill.reasons import Reason as Why
 from vectorops.kinds.embeddingbackfill.run import Halted, Run
 from vectorops.kinds.embeddingbackfill.watching import Watch, failed_attempt, save_clock
+from vectorops.kinds.embeddingbackfill.writing import copy_page
 from vectorops.runtime.work import Job
 
 PAGE_ROWS = 512  # at most 16 MB of texts at a time
@@ -219,7 +220,7 @@ async def to_buy(run: Run, page: list[Found]) -> list[Row]:
     flying = set(run.flying)
     if not page:
         return []
-    copied = await effects.copy_equal(run, page)
+    copied = await copy_page(run, page)
     if copied:
         run.written += len(copied)
         run.advanced(len(copied))
