@@ -118,8 +118,8 @@ class Ledger:
         assert self.scene.condition(FILL, "Complete")["reason"] == "Succeeded"
         rows, states = query(self.shop, TEXTS), {row["row_key"]: row for row in query(self.shop, STATES)}
         assert len(rows) == len(states) == 1000
+        assert all(row["embedding"] is not None for row in rows) and wrong_rows(self.shop) == []
         for row in rows:
-            assert np.array_equal(row["embedding"].to_numpy(), vector_for(row["text"], 384)), row["id"]
             assert states[str(row["id"])]["text_hash"] == hashlib.sha256(row["text"].encode()).digest(), row["id"]
         [account] = query(self.shop, ACCOUNT)
         assert self.provider.bill()["tokens"] == self.unique + self.lost, "who is not killed pays nothing twice"
@@ -155,6 +155,67 @@ def test_twenty_kills_at_drawn_effects_and_moments_cost_no_more_than_the_status_
 ) -> None:
     assert {point.effect for point in drawn(6, 20)} == {None, *ONCE, *OFTEN}
     run_killed(6, 20)
+
+
+def test_kills_beside_answers_that_are_wrong_leave_no_wrong_vector(
+    scene: Scene, shop: Shop, provider: Provider
+) -> None:
+    chance = random.Random(8)
+    scene.apply("VectorStore", "shop", store_spec())
+    scene.apply("EmbeddingBackfill", "products", backfill_spec(**SHAPE))
+    provider.control(latencySeconds=LATENCY)
+    for kind, answers in (("Shuffled", 3), ("ShortList", 3), ("NotANumber", 3), ("WrongDimension", 1)):
+        provider.control(faults=[{"kind": kind, "times": answers}])
+        operator = scene.operator(wait=False)
+        provider.wait_for(None, at_least=len(provider.requests()) + answers, timeout=60)
+        time.sleep(chance.uniform(0, 2 * LATENCY))  # anywhere is a moment, not a condition
+        operator.process.kill()
+    assert wrong_rows(shop) == []
+    provider.control(faults=[], latencySeconds=0)
+
+    scene.operator()
+    scene.wait_status(FILL, "Complete", timeout=90)
+    assert scene.condition(FILL, "Complete")["reason"] == "Succeeded"
+    assert wrong_rows(shop) == [] and len(query(shop, STATES)) == 1000
+    [account], bill = query(shop, ACCOUNT), provider.bill()["tokens"]
+    assert account["billed"] <= bill <= account["billed"] + account["reserved"]
+
+
+def test_a_budget_of_half_the_work_is_kept_across_kills_and_restarts_and_goes_on_when_raised(
+    scene: Scene, shop: Shop, provider: Provider
+) -> None:
+    all_of_it = sum(tokens_of(row["text"]) for row in query(shop, TEXTS))
+    half, shape = all_of_it // 2, {"batchSize": 16, "concurrency": 2}
+    provider.control(latencySeconds=LATENCY)
+    scene.apply("VectorStore", "shop", store_spec())
+    scene.apply("EmbeddingBackfill", "products", backfill_spec(**shape, budget={"maxTokens": half}))
+    for requests in (6, 8):  # by then it has learned what a text is billed
+        operator = scene.operator(wait=False)
+        provider.wait_for(None, at_least=len(provider.requests()) + requests, timeout=60)
+        operator.process.kill()
+    scene.operator()
+    scene.wait_reason(FILL, "BudgetExhausted", timeout=90)
+    spent = provider.bill()["tokens"]
+    assert 0.6 * half < spent <= half, "what the kills left at risk counts as spent"
+    assert 0 < sum(row["embedding"] is None for row in query(shop, TEXTS)) < 1000
+    scene.stop()
+
+    scene.operator()
+    scene.wait_reason(FILL, "BudgetExhausted")
+    assert spent <= provider.bill()["tokens"] <= half, "another process keeps it too"
+    scene.patch(FILL, {"budget": {"maxTokens": 2 * all_of_it}})
+    scene.wait_status(FILL, "Complete", timeout=90)
+    assert wrong_rows(shop) == [] and all(row["embedding"] is not None for row in query(shop, TEXTS))
+    cost = scene.get(FILL)["status"]["cost"]
+    assert all_of_it <= provider.bill()["tokens"] <= all_of_it + cost["atRiskTokens"]
+
+
+def wrong_rows(shop: Shop) -> list[int]:
+    """Rows whose embedding is not that of their text."""
+    filled = [row for row in query(shop, TEXTS) if row["embedding"] is not None]
+    return [
+        row["id"] for row in filled if not np.array_equal(row["embedding"].to_numpy(), vector_for(row["text"], 384))
+    ]
 
 
 def test_kills_of_a_forced_run_buy_no_text_again_that_it_has_made_and_copy_equal_ones(
