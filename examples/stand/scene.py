@@ -115,7 +115,7 @@ class Scene:
         deadline = time.monotonic() + timeout
         while not (value := seen()):
             if time.monotonic() > deadline:
-                raise NotSeen(f"not within {timeout:.0f} s: {what}\n{self._state()}")
+                raise NotSeen(f"not within {timeout:.0f} s: {what}\n{self._state(what.split()[0])}")
             time.sleep(POLL_SECONDS)
         return value
 
@@ -165,10 +165,12 @@ class Scene:
         """Wait until the object is gone."""
         self.wait(f"{resource} to be gone", lambda: not self.get(resource), timeout)
 
-    def _state(self) -> str:
+    def _state(self, resource: str) -> str:
+        """What helps to see why: the status of the object waited for (where the text begins with it), all, the log."""
+        own = self.kubectl("get", resource, "-ojsonpath={.status}", check=False)[:4000] if "/" in resource else ""
         objects = self.kubectl("get", "vectorops", "-oyaml", check=False)[-6000:]
         tail = self.operators[-1].process.log_tail(30) if self.operators else ""
-        return f"{objects}\n--- operator\n{tail}"
+        return f"--- {resource}\n{own}\n--- all\n{objects}\n--- operator\n{tail}"
 
 
 def store_spec(**changes: Any) -> Manifest:
