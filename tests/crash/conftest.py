@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from pgvector.asyncpg import register_vector
 
 if TYPE_CHECKING:
     from stand.scene import Scene
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 POLL_SECONDS = 0.01
+TEXTS = "SELECT id, title || E'\\n\\n' || description AS text, embedding FROM products ORDER BY id"
 BUILDS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND leader_pid IS NULL
@@ -28,6 +30,20 @@ SELECT EXISTS (
     WHERE i.indrelid = 'products'::regclass AND a.amname = 'hnsw' AND i.indisvalid
 )
 """
+
+
+def query(shop: Shop, statement: str, *args: object) -> list[Any]:
+    """What the database answers, vectors as pgvector's type."""
+
+    async def fetch() -> list[Any]:
+        connection = await asyncpg.connect(shop.admin_dsn)
+        try:
+            await register_vector(connection)
+            return list(await connection.fetch(statement, *args))
+        finally:
+            await connection.close()
+
+    return asyncio.run(fetch())
 
 
 class Watch:

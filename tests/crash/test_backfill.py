@@ -6,16 +6,14 @@ the filled table is compared, and every token on the bill is accounted for.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import numpy as np
 import pytest
-from pgvector.asyncpg import register_vector
+from tests.crash.conftest import TEXTS, query
 
 from stand.provider.vectors import tokens_of, vector_for
 from stand.scene import Scene, backfill_spec, index_spec, store_spec
@@ -29,7 +27,6 @@ pytestmark = [pytest.mark.crash, pytest.mark.cluster]
 EFFECTS = "vectorops.kinds.embeddingbackfill.effects"
 FILL = "vfill/products"
 IN_FLIGHT = 16  # rows: batchSize times concurrency
-TEXTS = "SELECT id, title || E'\\n\\n' || description AS text, embedding FROM products ORDER BY id"
 STATES = "SELECT row_key, text_hash, model, dimensions FROM vectorops.embedding_state"
 ACCOUNT = "SELECT tokens_reserved AS reserved, tokens_billed AS billed, rows_done FROM vectorops.spend"
 EMBEDDED = (
@@ -52,18 +49,6 @@ def stored(scene: Scene) -> Scene:
     """A scene whose store is applied."""
     scene.apply("VectorStore", "shop", store_spec())
     return scene
-
-
-def query(shop: Shop, statement: str, *args: object) -> list[Any]:
-    async def fetch() -> list[Any]:
-        connection = await asyncpg.connect(shop.admin_dsn)
-        try:
-            await register_vector(connection)
-            return list(await connection.fetch(statement, *args))
-        finally:
-            await connection.close()
-
-    return asyncio.run(fetch())
 
 
 def most_in_flight(shop: Shop) -> int:

@@ -6,14 +6,12 @@ the bill is exact to the token, whatever was in flight.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import asyncpg
 import numpy as np
 import pytest
-from pgvector.asyncpg import register_vector
+from tests.crash.conftest import TEXTS, query
 
 from stand.provider.vectors import tokens_of, vector_for
 from stand.scene import Scene, backfill_spec, store_spec
@@ -26,23 +24,10 @@ pytestmark = [pytest.mark.crash, pytest.mark.cluster]
 
 ROOM = "vectorops.kinds.embeddingbackfill"
 FILL = "vfill/products"
-TEXTS = "SELECT id, title || E'\\n\\n' || description AS text, embedding FROM products ORDER BY id"
 ACCOUNT = "SELECT tokens_reserved, tokens_billed, rows_done FROM vectorops.spend"
 LEFT = "SELECT (SELECT count(*) FROM vectorops.batch) AS batches, (SELECT count(*) FROM vectorops.batch_row) AS rows"
 BEFORE_CREATED = ("begin_batch", "add_rows", "reserve_batch", "upload_file", "note_file")
 AFTER_CREATED = ("create_batch", "note_batch", "rows_of_texts", "write_batch", "forget_rows", "settle_batch")
-
-
-def query(shop: Shop, statement: str) -> list[Any]:
-    async def fetch() -> list[Any]:
-        connection = await asyncpg.connect(shop.admin_dsn)
-        try:
-            await register_vector(connection)
-            return list(await connection.fetch(statement))
-        finally:
-            await connection.close()
-
-    return asyncio.run(fetch())
 
 
 def test_a_kill_after_any_effect_of_a_batch_pays_no_text_twice(

@@ -7,7 +7,6 @@ answers not yet written. It stands in `status.cost.atRiskTokens`, and every tabl
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
 import time
@@ -15,11 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import numpy as np
 import pytest
-from pgvector.asyncpg import register_vector
-from tests.crash.conftest import LAUNCHER
+from tests.crash.conftest import LAUNCHER, TEXTS, query
 
 from stand.provider.vectors import tokens_of, vector_for
 from stand.scene import Scene, backfill_spec, store_spec
@@ -36,7 +33,6 @@ OFTEN = ("reserve_spend", "send_request", "write_batch")
 FILL = "vfill/products"
 LATENCY = 0.05  # seconds of the provider: kills find requests in flight
 SHAPE = {"batchSize": 4, "concurrency": 2}
-TEXTS = "SELECT id, title || E'\\n\\n' || description AS text, embedding FROM products ORDER BY id"
 STATES = "SELECT row_key, text_hash, model, dimensions FROM vectorops.embedding_state"
 ACCOUNT = "SELECT tokens_reserved AS reserved, tokens_billed AS billed, rows_done, requests FROM vectorops.spend"
 SHARED = "UPDATE products SET title = 'shared ' || id % 50, description = 'by some' WHERE id % 3 = 0"
@@ -62,18 +58,6 @@ def drawn(seed: int, kills: int) -> list[Point]:
     points += [Point(None, chance.randint(0, 4), chance.uniform(0, 2 * LATENCY)) for _ in range(kills - len(points))]
     chance.shuffle(points)
     return points
-
-
-def query(shop: Shop, statement: str, *args: object) -> list[Any]:
-    async def fetch() -> list[Any]:
-        connection = await asyncpg.connect(shop.admin_dsn)
-        try:
-            await register_vector(connection)
-            return list(await connection.fetch(statement, *args))
-        finally:
-            await connection.close()
-
-    return asyncio.run(fetch())
 
 
 class Ledger:
