@@ -22,10 +22,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds; a provider that is back shoul
 
 
 class Flow:
-    """Places for requests in flight."""
+    """Places for requests in flight. `alone`: one until `open` is called, as nobody knows the provider's limits yet."""
 
-    def __init__(self, clock: Clock = Clock()) -> None:  # noqa: B008 - immutable
+    def __init__(self, clock: Clock = Clock(), *, alone: bool = False) -> None:  # noqa: B008 - immutable
         self._clock = clock
+        self._alone = alone
         self._allowed = float(FIRST)
         self._flying = 0
         self._halved_at = -math.inf
@@ -34,7 +35,12 @@ class Flow:
     @property
     def allowed(self) -> int:
         """How many may be in flight now."""
-        return int(self._allowed)
+        return 1 if self._alone else int(self._allowed)
+
+    def open(self) -> None:
+        """The limits are stated, or an answer has told of them: more than one may be in flight."""
+        self._alone = False
+        self._freed.set()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -65,7 +65,7 @@ class Embedder:
         self.account = account
         self.clock = clock
         self.limits = Limits(clock=clock)
-        self.flow = Flow(clock)
+        self.flow = Flow(clock, alone=True)
         self.breaker = Breaker(clock)
         self.meter = Meter(account.model, trusted=account.base_url == DEFAULT_BASE_URL)
         self.answered = False  # whether it ever gave a usable answer in this process
@@ -112,6 +112,7 @@ class Embedder:
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
         answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
         self.answered = True
+        self.flow.open()
         self.flow.answered(self.limits.waited)
         if answer.tokens is not None:
             self.meter.learn(load, answer.tokens)
@@ -126,6 +127,7 @@ class Embedder:
             self.breaker.failed(sent_at)
         else:
             self.breaker.answered()
+            self.flow.open()
         if error.reason in (Reason.ProviderUnavailable, Reason.RateLimited):
             self.flow.overloaded(sent_at)
 
@@ -213,6 +215,8 @@ class Embedders:
             embedder = self._open[account] = Embedder(account, api_key, self._timeout, self._clock)
         if embedder.limits.stated != (requests_per_minute, tokens_per_minute):
             embedder.limits.restate(requests_per_minute, tokens_per_minute)
+        if requests_per_minute is not None and tokens_per_minute is not None:
+            embedder.flow.open()
         return embedder
 
     async def close(self) -> None:

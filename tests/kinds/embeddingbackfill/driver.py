@@ -132,6 +132,11 @@ class World:
         body = {"metadata": {"namespace": "shop", "name": "shop", "uid": "store-uid", "generation": 1}, "spec": spec}
         self.ctx.stores.seen("shop", "shop", body)
 
+    def state_limits(self) -> None:
+        """Limits that nobody meets: with them the first request need not be alone."""
+        self.embeddings["rateLimits"] = {"requestsPerMinute": 1_000_000, "tokensPerMinute": 1_000_000_000}
+        self.declare()
+
     def rotate_key(self, key: str) -> None:
         """Another key in the Secret, as seen at the next read."""
         self.kubernetes.secrets["ai"]["key"] = key

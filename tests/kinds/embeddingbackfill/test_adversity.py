@@ -364,6 +364,7 @@ async def test_a_request_deleted_while_its_provider_hangs_lets_go_of_the_table(
 ) -> None:
     for module in ("act", "filling"):
         monkeypatch.setattr(importlib.import_module(f"vectorops.kinds.embeddingbackfill.{module}"), "GRACE", 0.5)
+    world.state_limits()
     provider.control(holdRequests="Received")
     backfill = world.backfill(**SHAPE)
     await backfill.one_pass()

@@ -39,6 +39,7 @@ async def test_a_thousand_rows_of_two_hundred_texts_cost_two_hundred_texts(
 async def test_a_text_in_flight_is_not_sent_a_second_time(world: World, db: Any, provider: Provider) -> None:
     await db.execute("INSERT INTO products (title, description) SELECT 'more', n::text FROM generate_series(1, 800) n")
     await db.execute("UPDATE products SET title = 'same', description = 'text' WHERE id IN (1, 600, 700)")
+    world.state_limits()
     provider.control(holdRequests="Received")
     backfill = world.backfill(batchSize=200, concurrency=3)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete))

@@ -60,6 +60,7 @@ async def test_pages_by_any_key_find_every_row_once_while_rows_come_and_change(
     )
     world.table = {"table": "keyed", "textTemplate": "{title}"}
     world.declare()
+    world.state_limits()
     provider.control(holdRequests="Billed")
     passes = asyncio.create_task(world.backfill(batchSize=90).until(lambda v: v.complete))
     await asyncio.to_thread(provider.wait_for, "Held", at_least=2)

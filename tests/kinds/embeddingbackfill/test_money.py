@@ -236,6 +236,7 @@ async def test_attempts_that_get_nowhere_fail_the_request_and_rows_written_forgi
 async def test_when_the_window_closes_what_is_in_flight_is_written_and_the_next_one_goes_on(
     world: World, db: Any, provider: Provider
 ) -> None:
+    world.state_limits()
     provider.control(holdRequests="Billed")
     now = datetime.now(UTC)
     midday = now.replace(hour=12, minute=0, second=0, microsecond=0)

@@ -101,6 +101,18 @@ async def test_a_poison_text_among_500_costs_one_row_and_a_few_requests(
     assert set(provider.bill()["perText"].values()) == {1}, "no innocent text is paid twice"
 
 
+async def test_limits_that_nobody_stated_are_learnt_from_one_request_before_others_are_sent(
+    hurried: World, db: Any, provider: Provider
+) -> None:
+    provider.control(timeScale=HURRY, latencySeconds=0.6)
+    provider.control(limits={"tokensPerMinute": 1_200, "requestsPerMinute": 600}, tokenizer="cl100k")
+    await hurried.backfill(batchSize=40, concurrency=4).until(lambda v: v.complete)
+    assert await missing(db) == 0
+    requests = provider.requests()
+    assert sum(one["tokens"] for one in requests) > 1_200, "more than a minute's worth, or nothing is shown"
+    assert {one["status"] for one in requests} == {200}
+
+
 async def test_a_limit_that_shrinks_is_kept_without_one_refusal(hurried: World, db: Any, provider: Provider) -> None:
     provider.control(timeScale=HURRY, latencySeconds=0.6)
     provider.control(
@@ -136,6 +148,7 @@ async def test_texts_beyond_the_models_limit_are_cut_counted_and_embedded(
 async def test_an_answer_is_in_the_table_within_two_seconds_and_until_then_at_risk(
     hurried: World, db: Any, provider: Provider
 ) -> None:
+    hurried.state_limits()
     provider.control(holdRequests="Billed")
     backfill = hurried.backfill(batchSize=50, concurrency=2)
     await backfill.one_pass()

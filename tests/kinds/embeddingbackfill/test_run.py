@@ -105,6 +105,7 @@ async def test_a_row_edited_while_its_vector_is_made_keeps_no_stale_vector(
 
 
 async def test_no_transaction_is_open_while_the_provider_thinks(world: World, db: Any, provider: Provider) -> None:
+    world.state_limits()
     provider.control(holdRequests="Received")
     backfill = world.backfill(batchSize=50)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete))
@@ -236,6 +237,7 @@ async def test_the_budget_outlives_the_process(world: World, db: Any, provider: 
 
 
 async def test_suspend_ends_after_the_write_in_hand_and_resumes(world: World, db: Any, provider: Provider) -> None:
+    world.state_limits()
     provider.control(holdRequests="Billed")
     backfill = world.backfill(batchSize=10, concurrency=2)
     await backfill.one_pass()
@@ -266,6 +268,7 @@ async def test_a_suspended_store_ends_the_work_of_its_dependants(world: World, d
 
 
 async def test_a_graceful_stop_writes_what_was_paid_for(world: World, db: Any, provider: Provider) -> None:
+    world.state_limits()
     provider.control(holdRequests="Billed")
     backfill = world.backfill(batchSize=10, concurrency=3)
     await backfill.one_pass()
@@ -414,6 +417,7 @@ async def test_a_table_that_discards_updates_is_not_paid_for_again_and_again(
 async def test_rows_that_somebody_else_fills_meanwhile_are_left_alone(
     world: World, db: Any, provider: Provider
 ) -> None:
+    world.state_limits()
     provider.control(holdRequests="Billed")
     backfill = world.backfill(batchSize=50, concurrency=4)
     passes = asyncio.create_task(backfill.until(lambda v: v.complete or v.stalled))

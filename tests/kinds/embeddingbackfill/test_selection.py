@@ -140,6 +140,7 @@ async def test_all_goes_on_where_it_was_after_a_restart(
     world: World, db: Any, provider: Provider, database_url: str
 ) -> None:
     await filled(world, provider)
+    world.state_limits()
     provider.control(holdRequests="Billed")
     backfill = world.backfill(select="All", batchSize=20, concurrency=2)
     await backfill.one_pass()
