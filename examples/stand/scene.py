@@ -115,7 +115,7 @@ class Scene:
         deadline = time.monotonic() + timeout
         while not (value := seen()):
             if time.monotonic() > deadline:
-                raise NotSeen(f"not within {timeout:.0f} s: {what}\n{self._state(what.split()[0])}")
+                raise NotSeen(f"not within {timeout:.0f} s: {what}\n{self._state(what.split(maxsplit=1)[0])}")
             time.sleep(POLL_SECONDS)
         return value
 

@@ -73,6 +73,15 @@ class Target:
         """Every row that the index holds, for one pass: ctid and the column."""
         return f"SELECT ctid, {self.column} FROM ONLY {self.table} WHERE {self.where()}"  # noqa: S608 - quoted names
 
+    def few_sql(self, rows: int) -> str:
+        """At most so many of the rows that the index holds."""
+        return f"SELECT 1 FROM ONLY {self.table} WHERE {self.where()} LIMIT {rows}"  # noqa: S608 - quoted names
+
+    def filled_sql(self) -> str:
+        """How many rows have a vector (filled), of those that the index is for (rows)."""
+        where = f" WHERE ({self.predicate})" if self.predicate else ""
+        return f"SELECT count({self.column}) AS filled, count(*) AS rows FROM ONLY {self.table}{where}"  # noqa: S608 - quoted names
+
     def sample_sql(self, percent: float, seed: int, rows: int) -> str:
         """Rows to search with, drawn at random and always the same ones while the table is: ctid, text."""
         method = f"TABLESAMPLE BERNOULLI ({percent:.6f}) REPEATABLE ({seed})" if percent < 100 else ""

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from vectorops.clients.locks import try_table_lock, unlock
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.searchtuning.resource import Reason as Why
 
@@ -197,6 +198,52 @@ async def test_it_waits_while_an_index_of_the_table_is_built(world: World) -> No
     finally:
         await builder.close()
         await holder.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for is looked at again soon."""
+    monkeypatch.setattr("vectorops.kinds.searchtuning.tuning.LEAST_REST", 0.1)
+    monkeypatch.setattr("vectorops.kinds.searchtuning.filling.REST", 0.1)
+
+
+EMPTIED = "ALTER TABLE item ADD kept vector; UPDATE item SET kept = embedding; UPDATE item SET embedding = NULL"
+REFILLED = "UPDATE item SET embedding = kept; VACUUM item"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_of_a_table_that_is_still_empty_no_search_is_missed_it_waits_until_it_is_filled(world: World) -> None:
+    for statement in EMPTIED.split(";"):
+        await ask(world, statement)
+    tuning = world.tuning(range=BROAD)
+    verdict = await tuning.until(lambda verdict: verdict.reason == Why.WaitingForEmbeddings)
+    assert verdict.reconciling and f"0 of {ROWS} rows have an embedding" in verdict.message
+    for statement in REFILLED.split(";"):
+        await ask(world, statement)
+    assert (await tuning.to_end()).complete
+    assert Why.TooFewQueries not in tuning.reasons
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("filled", "waits"), [(1000, True), (3000, False)])
+async def test_while_a_backfill_works_at_a_table_the_first_rows_are_not_taken_for_all(
+    world: World, filled: int, waits: bool
+) -> None:
+    backfill = await asyncpg.connect(world.url)
+    try:
+        oid = await backfill.fetchval("SELECT 'item'::regclass::oid")
+        assert await try_table_lock(backfill, oid)
+        await ask(world, f"UPDATE item SET embedding = NULL WHERE id > {filled}")
+        tuning = world.tuning(range=BROAD)
+        told = await tuning.until(
+            lambda verdict: verdict.reason == Why.WaitingForEmbeddings or verdict.complete or verdict.failed
+        )
+        assert (told.reason == Why.WaitingForEmbeddings) is waits, told
+        await unlock(backfill, oid)
+        await tuning.to_end()
+        assert tuning.status.rows == filled, "nobody fills the rest, so it is the table"
+    finally:
+        await backfill.close()
 
 
 async def test_a_role_that_is_not_there_is_told_before_anything_is_searched(world: World) -> None:

@@ -15,6 +15,7 @@ class Trouble:
     reason: str
     message: str
     stalled: bool = False
+    rest: float = 60.0  # seconds until it is tried again
 
 
 @dataclass(frozen=True)

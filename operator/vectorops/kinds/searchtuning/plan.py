@@ -22,7 +22,6 @@ Look: TypeAlias = View[Spec, Observation, Status]
 WORKING_LOOK = 5.0  # seconds between looks at running work: as often as progress is written
 STALLED_LOOK = 60.0  # a person is at work
 OVER_LOOK = 3600.0  # nothing can happen but a change of the spec, and that wakes
-TRY_AGAIN = timedelta(minutes=1)  # after an error that time or a person mends
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def work_ended_in_trouble(view: Look) -> Verdict | None:
     work = view.observed.work
     if work is None or work.error is None or work.ended_at is None or work.token != (view.spec.run_token or ""):
         return None
-    left = work.ended_at + TRY_AGAIN - view.now
+    left = work.ended_at + timedelta(seconds=work.error.rest) - view.now
     if left <= timedelta(0):
         return None
     stalled, after = work.error.stalled, min(STALLED_LOOK, left.total_seconds())

@@ -236,6 +236,10 @@ class Reason(Reasons):
     CleaningUp = "CleaningUp", "The copy of the column that a comparison made is dropped."
     WaitingForIndex = "WaitingForIndex", "Nothing: it begins when the VectorIndex has a valid index."
     WaitingForIndexBuild = "WaitingForIndexBuild", "Nothing: it begins when no index of the table is built."
+    WaitingForEmbeddings = (
+        "WaitingForEmbeddings",
+        "Fill the table first, by an EmbeddingBackfill; it looks again by itself.",
+    )
     NotSearched = (
         "NotSearched",
         "Look at the message: the planner must choose this index for its own searches. It is tried again.",

@@ -16,6 +16,7 @@ from vectorops.kinds.searchtuning.applying import apply, set_today
 from vectorops.kinds.searchtuning.asking import ask_service
 from vectorops.kinds.searchtuning.choosing import Bisection, grid, growing, sweep
 from vectorops.kinds.searchtuning.comparing import compare
+from vectorops.kinds.searchtuning.filling import wait_for_embeddings
 from vectorops.kinds.searchtuning.observation import Trouble
 from vectorops.kinds.searchtuning.resource import Point, Reason, Runner, Strategy
 from vectorops.kinds.searchtuning.run import Run
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 SETTING = "hnsw.ef_search"
 SETTLING = 256  # queries with which the choice and the value of today are timed in turn
 FEWEST_QUERIES = 32  # below, no bound says anything
+LEAST_REST = 15.0  # seconds: each try draws its searches anew
 
 
 async def work(job: Job, run: Run) -> None:
@@ -45,7 +47,8 @@ async def work(job: Job, run: Run) -> None:
         run.finished = not run.stopping
     except OperatorError as error:
         if not run.stopping:  # what we ended ourselves is no trouble
-            run.error = Trouble(error.reason, error.message, isinstance(error, Stalled))
+            rest = Trouble.rest if not isinstance(error, Waiting) else max(LEAST_REST, error.after)
+            run.error = Trouble(error.reason, error.message, isinstance(error, Stalled), rest)
     except Exception as error:  # told and rested from like any other, or the next pass would begin at once, for ever
         logger.error("tuning %s: unforeseen %s", run.uid, frames(error))
         text = f"unforeseen {type(error).__name__}. {Shared.InternalError.next_step}"
@@ -59,6 +62,7 @@ async def _measure(run: Run) -> None:
     target = target_of(run.catalogue, run.index)
     run.note(index_name=target.index_name, declared=run.declared)
     today = await set_today(run)
+    await wait_for_embeddings(run, target)
     async with run.reader.session(f"vectorops:vtune:{run.uid}") as connection, snapshot(connection):
         await choose(run, connection, target, today)
 
