@@ -11,6 +11,7 @@ import http.client
 import json
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,7 @@ class Traffic(Background):
         self._addresses, self._service, self._token = addresses, service, token
         self._queries, self._random = queries, random.Random(seed)
         self.searches = self.errors = self.cached = 0
-        self.first_error = ""
+        self.first_error = ""  # with the time of day, to be found in the logs
 
     def run(self) -> None:
         """Search."""
@@ -53,7 +54,7 @@ class Traffic(Background):
                 self._search(self._random.choice(self._queries))
             except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
                 self.errors += 1
-                self.first_error = self.first_error or f"{type(error).__name__}: {error}"
+                self.first_error = self.first_error or f"{datetime.now():%X} {type(error).__name__}: {error}"
 
     def _search(self, query: str) -> None:
         ready = json.loads(self._addresses.read_text())[self._service]
