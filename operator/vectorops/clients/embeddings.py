@@ -109,10 +109,10 @@ class Embedder:
             self.limits.landed(sent)
         metrics.embedding_requested("ok")
         self.breaker.answered()
+        self.flow.open()
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
         answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
         self.answered = True
-        self.flow.open()
         self.flow.answered(self.limits.waited)
         if answer.tokens is not None:
             self.meter.learn(load, answer.tokens)

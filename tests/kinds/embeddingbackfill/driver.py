@@ -59,7 +59,11 @@ class PlayedKubernetes:
 
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, str]] = {}
+        self.backfills: list[dict[str, Any]] = []  # EmbeddingBackfill objects, for those who ask for all
         self.deleted: list[str] = []
+
+    async def list(self, plural: str, namespace: str, metadata_only: bool = True) -> dict[str, Any]:
+        return {"items": self.backfills if plural == "embeddingbackfills" and not metadata_only else []}
 
     async def get_secret(self, namespace: str, name: str) -> dict[str, Any] | None:
         values = self.secrets.get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -207,24 +207,40 @@ async def test_a_right_taken_away_mid_run_is_named_and_given_back_it_goes_on(
     await db.execute("DROP OWNED BY vfill_writer; DROP ROLE vfill_writer")
 
 
+@pytest.mark.parametrize("bad", [(7, 77, 78), range(1, 21), range(ROWS - 50, ROWS + 1), range(150, 801)], ids=len)
 @pytest.mark.parametrize("mode", ["Online", "Batch"])
 async def test_rows_that_a_constraint_refuses_are_recorded_and_the_rows_beside_them_are_written(
-    world: World, db: Any, provider: Provider, mode: str
+    world: World, db: Any, provider: Provider, mode: str, bad: Sequence[int]
 ) -> None:
-    await db.execute(
-        """UPDATE products SET title = 'of old' WHERE id IN (7, 77, 78);
-           ALTER TABLE products ADD CONSTRAINT newer CHECK (title <> 'of old') NOT VALID"""
-    )
+    if max(bad) > ROWS:
+        await db.execute("INSERT INTO products (title, description) SELECT 'm', n::text FROM generate_series(1, 700) n")
+    rows = await missing(db)
+    await db.execute("UPDATE products SET title = 'of old' WHERE id = ANY ($1)", list(bad))
+    await db.execute("ALTER TABLE products ADD CONSTRAINT newer CHECK (title <> 'of old') NOT VALID")
     backfill = world.backfill(mode=mode, backoffLimit=0)
     assert str((await backfill.until(lambda v: v.complete)).reason) == "CompletedWithFailures"
-    assert await missing(db) == 3 and await wrong_rows(db) == []
-    recorded = await db.fetch("SELECT row_key, reason FROM vectorops.failure ORDER BY row_key")
-    assert [tuple(row) for row in recorded] == [(key, "WritesDiscarded") for key in ("7", "77", "78")]
+    assert await missing(db) == len(bad) and await wrong_rows(db) == []
+    recorded = await db.fetch("SELECT row_key::int, reason FROM vectorops.failure ORDER BY 1")
+    assert [tuple(row) for row in recorded] == [(key, "WritesDiscarded") for key in bad]
     bill = provider.bill()
     assert set(bill["perText"].values()) == {1}
     assert await db.fetch("SELECT tokens_reserved, tokens_billed, rows_done FROM vectorops.spend") == [
-        (0, bill["tokens"], ROWS - 3)
+        (0, bill["tokens"], rows - len(bad))
     ]
+
+
+async def test_a_run_of_nothing_but_rows_that_are_refused_records_them_again_and_ends(
+    world: World, db: Any, provider: Provider
+) -> None:
+    await db.execute("UPDATE products SET title = 'of old' WHERE id <= 3")
+    await db.execute("ALTER TABLE products ADD CONSTRAINT newer CHECK (title <> 'of old') NOT VALID")
+    await world.backfill(backoffLimit=0).until(lambda v: v.complete)
+    sent = len(provider.requests())
+    for shape in ({}, {"batchSize": 1, "concurrency": 1}):
+        again = world.backfill(backoffLimit=0, runToken=f"mended {len(shape)}", **shape)
+        assert str((await again.until(lambda v: v.complete or v.failed)).reason) == "CompletedWithFailures"
+        assert again.status.rows is not None and again.status.rows.failed == 3
+    assert len(provider.requests()) == sent + 1 + 3
 
 
 async def test_a_row_that_refuses_a_copy_does_not_make_the_texts_beside_it_be_bought(
@@ -263,6 +279,9 @@ async def test_a_constraint_that_refuses_every_row_blames_the_table_and_no_row(
     verdict = await world.backfill(backoffLimit=0).until(lambda v: v.failed)
     assert str(verdict.reason) == "BackoffLimitExceeded"
     assert await db.fetchval("SELECT count(*) FROM vectorops.failure") == 0
+    spent = await db.fetch("SELECT tokens_reserved, tokens_billed FROM vectorops.spend")
+    assert spent == [(0, provider.bill()["tokens"])]
+    assert len(provider.requests()) == 1
 
 
 async def test_rows_that_come_all_the_time_are_embedded_and_it_ends_when_they_stop(

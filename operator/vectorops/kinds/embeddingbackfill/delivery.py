@@ -50,7 +50,7 @@ async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
     embedder, tokens = run.embedder, run.embedder.meter.paced(batch.load)
     await run.unless_halted(run.limits.admit(tokens))
     async with AsyncExitStack() as place:
-        await place.enter_async_context(embedder.flow.place())
+        await run.unless_halted(place.enter_async_context(embedder.flow.place()))
         await run.unless_halted(embedder.admit(batch.load))
         if len(batch.unique) > 1 and embedder.limits.never(tokens):
             return batch.halves()  # packed before the provider told of a lower limit

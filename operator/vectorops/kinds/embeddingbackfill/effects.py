@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 from vectorops.clients.embedding_tokens import Load
 from vectorops.clients.embeddings import Embedded
 from vectorops.clients.locks import try_table_lock, unlock
-from vectorops.clients.postgres import speaking, sqlstate_of, statements
-from vectorops.clients.predicate import REFUSED
+from vectorops.clients.postgres import speaking, statements
 from vectorops.clients.sql import qualified
-from vectorops.errors import OperatorError
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import Spend
 from vectorops.kinds.embeddingbackfill.run import Run
@@ -103,17 +101,8 @@ async def write_batch(
 
 
 async def copy_equal(run: Run, rows: Sequence[Found]) -> set[str]:
-    """Give rows what was made from the same text for another row. Their row_keys. Dying after it costs nothing.
-
-    A row_key of a former key may not read as the present one; then nothing is copied, and the texts are bought.
-    """
-    try:
-        copied = await _fetch(run, copy_sql(run.scope, run.account, rows), "copying embeddings of equal texts")
-    except OperatorError as error:
-        code = sqlstate_of(error) or ""
-        if REFUSED.match(code) and not code.startswith("23"):  # of a constraint the caller finds the row
-            return set()
-        raise
+    """Give rows what was made from the same text for another row. Their row_keys. Dying after it costs nothing."""
+    copied = await _fetch(run, copy_sql(run.scope, run.account, rows), "copying embeddings of equal texts")
     return {record["row_key"] for record in copied}
 
 

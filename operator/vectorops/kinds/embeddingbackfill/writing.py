@@ -1,8 +1,9 @@
 """One answer into the table: in parts, through other sessions' locks, around rows that the table refuses.
 
-An answer is paid for, so it is not given up for a deadlock, nor for the one row in it that a constraint refuses: the
-part is written by halves until that row is left. Refused: blaming rows where the table takes none at all; the server's
-own error is raised then.
+An answer is paid for, so it is not given up for a deadlock, nor for the rows in it that a constraint refuses: a refused
+part is written by halves, the largest first, until those rows are left. Bad rows come in clusters (those of old, by
+key), so while nothing was taken single rows are drawn from everywhere before the table itself is blamed. Refused:
+blaming rows where the table takes none at all; the server's own error is raised then.
 """
 
 from __future__ import annotations
@@ -10,94 +11,123 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from vectorops import metrics
 from vectorops.clients.postgres import sqlstate_of
-from vectorops.errors import Reason, Transient
+from vectorops.clients.predicate import REFUSED as UNLIKE
+from vectorops.errors import OperatorError, Reason, Transient
 from vectorops.kinds.embeddingbackfill import effects
 from vectorops.kinds.embeddingbackfill.batch import Row
 from vectorops.kinds.embeddingbackfill.effects import Found
 from vectorops.kinds.embeddingbackfill.run import Run
 
 DEADLOCKS = 5  # writes of one part that met another session's locks
-LONE = 8  # rows refused one by one while none is taken: it is the table, and each costs a statement
-REFUSED = re.compile(r"22...|23...|44000|P0001")
+SUSPICIOUS = 8  # statements refused while none was taken: the table may be to blame, so rows are drawn at random
+TABLE_ROWS = 32  # single rows refused in a row with none taken between them: it is the table
+REFUSED = re.compile(r"22...|23...|44000|P000[1-4]")
 """SQLSTATEs by which a table refuses a row: it does not fit a type, a constraint, a view's check; a trigger raised."""
 
 
-@dataclass
-class Written:
-    """What became of the rows of one answer."""
+class Keyed(Protocol):
+    """A row by its key."""
 
+    @property
+    def row_key(self) -> str:
+        """As the bookkeeping has it."""
+
+
+R = TypeVar("R", bound=Keyed)
+
+
+@dataclass
+class Parts(Generic[R]):
+    """What is to be written, and what became of it."""
+
+    waiting: deque[Sequence[R]]
     taken: set[str] = field(default_factory=set)  # row_keys
-    refused: list[Row] = field(default_factory=list)
-    error: Transient | None = None  # of the last refusal
+    refused: list[R] = field(default_factory=list)  # by itself
+    statements: int = 0  # that were refused
+    error: OperatorError | None = None  # of the last refusal
+
+    def pop(self) -> Sequence[R]:
+        """The largest part; single rows from anywhere while it looks as if the table took nothing."""
+        if self.taken or self.statements < SUSPICIOUS:
+            return self.waiting.popleft()
+        part = self.waiting[at := random.randrange(len(self.waiting))]  # noqa: S311 - a sample, no secret
+        one = random.randrange(len(part))  # noqa: S311 - the same
+        del self.waiting[at]
+        self.waiting += (rest for rest in (part[:one], part[one + 1 :]) if rest)
+        return part[one : one + 1]
+
+    def refuse(self, part: Sequence[R], error: OperatorError) -> None:
+        """The table did not take it: its halves are next, or it is a row."""
+        self.statements, self.error = self.statements + 1, error
+        if len(part) == 1:
+            self.refused += part
+        else:
+            self.waiting += (part[: len(part) // 2], part[len(part) // 2 :])
+
+
+async def write_around(
+    parts: Parts[R], write: Callable[[Sequence[R]], Awaitable[set[str]]], hopeless: Callable[[], bool]
+) -> None:
+    """Write part after part, around the rows that are refused. Raises what no other row of it can help."""
+    while parts.waiting and (parts.taken or not hopeless()):
+        part = parts.pop()
+        try:
+            parts.taken |= await write(part)
+        except OperatorError as error:
+            if not REFUSED.fullmatch(sqlstate_of(error) or ""):
+                raise
+            parts.refuse(part, error)
 
 
 async def write_answer(
     run: Run, rows: Sequence[Row], vectors: Mapping[bytes, bytes], reserved: int, billed: int
-) -> Written:
-    """Write all of it and settle its bill. Raises what no other row of it can help."""
-    written, settled = Written(), not (reserved or billed)
-    for start in range(0, len(rows), effects.WRITE_ROWS):
-        part = rows[start : start + effects.WRITE_ROWS]
-        last = start + effects.WRITE_ROWS >= len(rows)  # with it the bill: what is not written yet is at risk
-        bill = (reserved, billed) if last else (0, 0)
-        whole = await _write_part(run, part, vectors, written, bill)
-        settled = settled or (last and whole)
-    blame_the_table(run, written)
+) -> Parts[Row]:
+    """Write all of it and settle its bill. Raises the refusal when the table is to blame and no row."""
+    size, parts = effects.WRITE_ROWS, Parts[Row](deque())
+    parts.waiting += (rows[start : start + size] for start in range(0, len(rows), size))
+    settled, refusals = not (reserved or billed), run.refusals
+
+    async def write(part: Sequence[Row]) -> set[str]:
+        nonlocal settled
+        bill = (0, 0) if settled or parts.waiting else (reserved, billed)  # with the last: until then it is at risk
+        taken = await _through_locks(run, part, vectors, bill)
+        settled = settled or not parts.waiting
+        return taken
+
+    await write_around(parts, write, lambda: refusals + len(parts.refused) >= TABLE_ROWS)
     if not settled:
         await effects.release_spend(run, reserved, billed)
-    metrics.rows_embedded(len(written.taken))
-    return written
-
-
-def blame_the_table(run: Run, written: Written) -> None:
-    """Raise the refusal when it is not the rows': none was taken, of this answer or of the last few, or ever."""
-    if written.taken:
+    metrics.rows_embedded(len(parts.taken))
+    if parts.taken:
         run.refusals = 0
-    elif written.error is not None:
-        run.refusals += 1
-        if len(written.refused) > LONE or run.refusals >= LONE or not run.rows_done:
-            raise written.error
+    elif parts.error is not None:
+        run.refusals = refusals + len(parts.refused)
+        if run.refusals >= TABLE_ROWS:
+            run.refusals = 0  # the next attempt draws anew
+            raise parts.error
+    return parts
 
 
 async def copy_page(run: Run, rows: Sequence[Found]) -> set[str]:
-    """Copy what equal texts have to these rows, by halves around those that the table refuses; the row_keys."""
-    taken, waiting, lone = set[str](), [rows], 0
-    while waiting and (taken or lone <= LONE):
-        part = waiting.pop()
-        try:
-            taken |= await effects.copy_equal(run, part)
-        except Transient as error:
-            if not REFUSED.fullmatch(sqlstate_of(error) or ""):
-                raise
-            if len(part) > 1:
-                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
-            lone += len(part) == 1
-    return taken
+    """Copy what equal texts have to these rows, around those that the table refuses; the row_keys.
 
-
-async def _write_part(
-    run: Run, rows: Sequence[Row], vectors: Mapping[bytes, bytes], written: Written, bill: tuple[int, int]
-) -> bool:
-    """Write a part, in one statement if the table lets it. Returns whether it did: its bill is settled then."""
-    waiting, whole = [rows], True
-    while waiting and (whole or written.taken or len(written.refused) <= LONE):
-        part = waiting.pop()
-        try:
-            written.taken |= await _through_locks(run, part, vectors, bill if whole else (0, 0))
-        except Transient as error:
-            if not REFUSED.fullmatch(sqlstate_of(error) or ""):
-                raise
-            written.error, whole = error, False
-            if len(part) > 1:
-                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
-            else:
-                written.refused += part
-    return whole
+    A row_key of a former key may not read as the present one: its row is refused too, or, where the types do not even
+    compare, nothing is copied; such texts are bought.
+    """
+    parts = Parts[Found](deque([rows]))
+    try:
+        await write_around(parts, lambda part: effects.copy_equal(run, part), lambda: len(parts.refused) >= TABLE_ROWS)
+    except OperatorError as error:
+        if not UNLIKE.match(sqlstate_of(error) or ""):
+            raise
+    return parts.taken
 
 
 async def _through_locks(
