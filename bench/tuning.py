@@ -77,11 +77,16 @@ class Cached:
             one.seconds += [0.001] * len(numbers)
 
 
+async def no_backfills() -> dict[tuple[str, str], str]:
+    """Nobody fills the table."""
+    return {}
+
+
 def run_of(database: Any, catalogue: Any, index: Any, target: int = TARGET) -> Run:
     """A run of the real kind, without a cluster."""
     spec = Spec.model_validate(SPEC | {"recallTargetPercent": target})
     now = datetime.now(UTC)
-    return Run("bench", spec, database, database, catalogue, index, None, "", None, None, None, now)
+    return Run("bench", spec, database, database, catalogue, index, None, "", None, None, None, now, no_backfills)
 
 
 async def ours(database: Any, catalogue: Any, index: Any) -> int | None:

@@ -73,10 +73,6 @@ class Target:
         """Every row that the index holds, for one pass: ctid and the column."""
         return f"SELECT ctid, {self.column} FROM ONLY {self.table} WHERE {self.where()}"  # noqa: S608 - quoted names
 
-    def few_sql(self, rows: int) -> str:
-        """At most so many of the rows that the index holds."""
-        return f"SELECT 1 FROM ONLY {self.table} WHERE {self.where()} LIMIT {rows}"  # noqa: S608 - quoted names
-
     def filled_sql(self) -> str:
         """How many rows have a vector (filled), of those that the index is for (rows)."""
         where = f" WHERE ({self.predicate})" if self.predicate else ""

@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from vectorops.clients.locks import try_table_lock, unlock
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.searchtuning.resource import Reason as Why
 
@@ -207,43 +206,71 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vectorops.kinds.searchtuning.filling.REST", 0.1)
 
 
-EMPTIED = "ALTER TABLE item ADD kept vector; UPDATE item SET kept = embedding; UPDATE item SET embedding = NULL"
-REFILLED = "UPDATE item SET embedding = kept; VACUUM item"
+def a_backfill(**changes: Any) -> dict[str, Any]:
+    """An EmbeddingBackfill of the table that has not ended."""
+    spec = {"storeRef": {"name": "shop"}, "tableName": "items"} | changes.pop("spec", {})
+    return {"metadata": {"name": "items-missing"}, "spec": spec, "status": changes}
+
+
+COMPLETE = [{"type": "Complete", "status": "True"}]
+TABLES = [{"name": "items", "table": "item", "textTemplate": "{id}"}]
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_of_a_table_that_is_still_empty_no_search_is_missed_it_waits_until_it_is_filled(world: World) -> None:
-    for statement in EMPTIED.split(";"):
-        await ask(world, statement)
+@pytest.mark.parametrize("filled", [0, 10, 1000])
+async def test_the_first_rows_of_a_table_that_is_being_filled_are_not_taken_for_all_of_it(
+    world: World, filled: int
+) -> None:
+    world.declare(tables=TABLES)
+    world.kubernetes.backfills = [a_backfill()]
+    await ask(world, "ALTER TABLE item ADD kept vector")
+    await ask(world, "UPDATE item SET kept = embedding, embedding = CASE WHEN id <= $1 THEN embedding END", filled)
     tuning = world.tuning(range=BROAD)
     verdict = await tuning.until(lambda verdict: verdict.reason == Why.WaitingForEmbeddings)
-    assert verdict.reconciling and f"0 of {ROWS} rows have an embedding" in verdict.message
-    for statement in REFILLED.split(";"):
-        await ask(world, statement)
+    assert verdict.reconciling
+    assert f"{filled} of {ROWS} rows have an embedding, and EmbeddingBackfill items-missing" in verdict.message
+    await ask(world, "UPDATE item SET embedding = kept")
     assert (await tuning.to_end()).complete
-    assert Why.TooFewQueries not in tuning.reasons
+    assert tuning.status.rows == ROWS
+    assert {*tuning.reasons} & {Why.TooFewQueries, Why.TargetNotReached} == set()
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("filled", "waits"), [(1000, True), (3000, False)])
-async def test_while_a_backfill_works_at_a_table_the_first_rows_are_not_taken_for_all(
-    world: World, filled: int, waits: bool
+@pytest.mark.parametrize(
+    ("backfills", "filled"),
+    [
+        ([], 1000),
+        ([a_backfill(conditions=COMPLETE)], 1000),
+        ([a_backfill(conditions=[{"type": "Failed", "status": "True"}])], 1000),
+        ([a_backfill(spec={"tableName": "other"}), a_backfill(spec={"storeRef": {"name": "other"}})], 1000),
+        ([a_backfill()], 3000),
+    ],
+)
+async def test_a_table_that_nobody_fills_is_taken_as_it_is(
+    world: World, backfills: list[dict[str, Any]], filled: int
 ) -> None:
-    backfill = await asyncpg.connect(world.url)
-    try:
-        oid = await backfill.fetchval("SELECT 'item'::regclass::oid")
-        assert await try_table_lock(backfill, oid)
-        await ask(world, f"UPDATE item SET embedding = NULL WHERE id > {filled}")
-        tuning = world.tuning(range=BROAD)
-        told = await tuning.until(
-            lambda verdict: verdict.reason == Why.WaitingForEmbeddings or verdict.complete or verdict.failed
-        )
-        assert (told.reason == Why.WaitingForEmbeddings) is waits, told
-        await unlock(backfill, oid)
-        await tuning.to_end()
-        assert tuning.status.rows == filled, "nobody fills the rest, so it is the table"
-    finally:
-        await backfill.close()
+    world.declare(tables=[*TABLES, {"name": "other", "table": "other", "textTemplate": "{id}"}])
+    world.kubernetes.backfills = backfills
+    await ask(world, "UPDATE item SET embedding = NULL WHERE id > $1", filled)
+    tuning = world.tuning(range=BROAD)
+    await tuning.to_end()
+    assert tuning.status.rows == filled
+    assert Why.WaitingForEmbeddings not in tuning.reasons
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_backfill_of_the_whole_is_waited_for_by_the_tuning_of_a_part(world: World) -> None:
+    columns = f"id int NOT NULL, embedding vector({DIMENSIONS})"
+    await ask(world, f"CREATE TABLE whole ({columns}) PARTITION BY RANGE (id)")
+    await ask(world, "ALTER TABLE whole ATTACH PARTITION item DEFAULT")
+    await ask(world, "UPDATE item SET embedding = NULL WHERE id > 100")
+    world.declare(tables=[{"name": "items", "table": "whole", "textTemplate": "{id}"}])
+    world.kubernetes.backfills = [a_backfill(runToken="former", conditions=COMPLETE)]
+    tuning = world.tuning(range=BROAD)
+    await tuning.until(lambda verdict: verdict.reason == Why.WaitingForEmbeddings)
+    world.kubernetes.backfills = [a_backfill(conditions=COMPLETE)]
+    await tuning.to_end()
+    assert tuning.status.rows == 100
 
 
 async def test_a_role_that_is_not_there_is_told_before_anything_is_searched(world: World) -> None:

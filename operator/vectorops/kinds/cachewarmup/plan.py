@@ -20,6 +20,7 @@ Look: TypeAlias = View[Spec, Observation, Status]
 
 WORKING_LOOK = 5.0  # seconds between looks at running work: as often as progress is written
 WAITING_LOOK = 5.0  # another warm-up ends at some moment, and nobody tells
+FILLING_LOOK = 15.0  # a backfill takes minutes at least
 STALLED_LOOK = 60.0  # a person is at work
 OVER_LOOK = 3600.0  # nothing can happen but a change of the spec, and that wakes
 TRY_AGAIN = timedelta(minutes=1)  # after an error that time or a person mends
@@ -164,6 +165,14 @@ def work_has_finished(view: Look) -> Verdict | None:
     return verdict
 
 
+def rows_are_without_embeddings(view: Look) -> Verdict | None:
+    """A cache that is warmed now keeps answers in which most products are missing."""
+    if not view.observed.filling:
+        return None
+    message = f"EmbeddingBackfill {view.observed.filling} has not ended. {Reason.WaitingForEmbeddings.next_step}"
+    return Verdict(Reason.WaitingForEmbeddings, message, reconciling=True, look_again=FILLING_LOOK)
+
+
 def another_is_at_work(view: Look) -> Verdict | None:
     """Two at a time would take twice the share of the pool."""
     if not view.observed.other:
@@ -182,7 +191,8 @@ def it_may_begin(view: Look) -> Verdict:
 
 CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, deadline_is_exceeded,
-    work_is_running, work_ended_in_trouble, work_has_finished, another_is_at_work, it_may_begin,
+    work_is_running, work_ended_in_trouble, work_has_finished, rows_are_without_embeddings,
+    another_is_at_work, it_may_begin,
 )  # fmt: skip
 
 

@@ -213,6 +213,10 @@ class Reason(Reasons):
     WaitingForPool = "WaitingForPool", "Nothing: it goes on when the service's connections are less in use."
     WaitingForService = "WaitingForService", "Nothing: the service suffers; it is asked more slowly, then again."
     WaitingForWarmup = "WaitingForWarmup", "Nothing: another CacheWarmup works on the same service; this one goes next."
+    WaitingForEmbeddings = (
+        "WaitingForEmbeddings",
+        "Nothing: it begins when half of the rows have an embedding, or no backfill of the store is under way.",
+    )
     # a person must act
     ConfigMapNotFound = "ConfigMapNotFound", "Create the ConfigMap that spec.queries names, with that key."
     TableNotDeclared = (

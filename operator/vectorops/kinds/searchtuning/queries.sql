@@ -15,14 +15,12 @@ LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = $3 AND a.attnum >
 LEFT JOIN pg_type t ON t.oid = a.atttypid
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'm', 'v', 'f')
 
--- name: table_is_worked_at
--- Whether a session holds the table's advisory lock: a backfill or a build of ours.
-SELECT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 2
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND classid = ($1::int4::bigint & 4294967295)::oid AND objid = ($2::int4::bigint & 4294967295)::oid
-)
+-- name: tables_of
+-- A table and, of a partition, all that it is a part of: a backfill may be of any of them.
+SELECT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_ancestors($1))
 
 -- name: role_setting
 -- What new sessions of a role get in this database, the strongest first: the role here, the role, the database.

@@ -238,7 +238,7 @@ class Reason(Reasons):
     WaitingForIndexBuild = "WaitingForIndexBuild", "Nothing: it begins when no index of the table is built."
     WaitingForEmbeddings = (
         "WaitingForEmbeddings",
-        "Fill the table first, by an EmbeddingBackfill; it looks again by itself.",
+        "Nothing: it begins when half of the rows have one, or no backfill of the table is under way.",
     )
     NotSearched = (
         "NotSearched",

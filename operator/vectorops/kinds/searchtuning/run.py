@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from vectorops.errors import Reason as Shared
 from vectorops.errors import Waiting
 from vectorops.kinds.searchtuning.observation import Findings, Trouble
 from vectorops.kinds.searchtuning.resource import Reason, Spec
+from vectorops.runtime.backfills import Table
 
 
 def copy_name(uid: str) -> str:
@@ -37,6 +38,7 @@ class Run:
     role: str | None
     declared: int | None  # efSearch of the VectorStore
     started_at: datetime
+    backfilled: Callable[[], Awaitable[dict[Table, str]]]  # tables with a backfill under way, and its name
     step: Reason = Reason.Sampling
     found: Findings = field(default_factory=Findings)
     done: int = 0

@@ -60,10 +60,10 @@ async def work(job: Job, run: Run) -> None:
 async def _measure(run: Run) -> None:
     assert run.catalogue is not None and run.index is not None, "of the operator's own runner"
     target = target_of(run.catalogue, run.index)
-    run.note(index_name=target.index_name, declared=run.declared)
     today = await set_today(run)
-    await wait_for_embeddings(run, target)
     async with run.reader.session(f"vectorops:vtune:{run.uid}") as connection, snapshot(connection):
+        await wait_for_embeddings(run, connection, target)
+        run.note(index_name=target.index_name, declared=run.declared)
         await choose(run, connection, target, today)
 
 
