@@ -77,7 +77,7 @@ class Cached:
             one.seconds += [0.001] * len(numbers)
 
 
-async def no_backfills() -> dict[tuple[str, str], str]:
+async def nothing_unfilled() -> dict[tuple[str, str], str]:
     """Nobody fills the table."""
     return {}
 
@@ -86,7 +86,7 @@ def run_of(database: Any, catalogue: Any, index: Any, target: int = TARGET) -> R
     """A run of the real kind, without a cluster."""
     spec = Spec.model_validate(SPEC | {"recallTargetPercent": target})
     now = datetime.now(UTC)
-    return Run("bench", spec, database, database, catalogue, index, None, "", None, None, None, now, no_backfills)
+    return Run("bench", spec, database, database, catalogue, index, None, "", None, None, None, now, nothing_unfilled)
 
 
 async def ours(database: Any, catalogue: Any, index: Any) -> int | None:

@@ -127,7 +127,6 @@ class Kubernetes(PlayedKubernetes):
     def __init__(self) -> None:
         super().__init__()
         self.config_maps: dict[str, dict[str, str]] = {}
-        self.coverage: int | None = None  # percent, as the VectorStore's status says
         self.deleted: list[str] = []
 
     async def read(self, resource: Any, namespace: str, name: str) -> dict[str, Any] | None:
@@ -136,8 +135,7 @@ class Kubernetes(PlayedKubernetes):
         return None if found is None else {"data": found}
 
     async def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
-        observed = {} if self.coverage is None else {"coveragePercent": self.coverage}
-        return {"status": {"observed": observed}} if plural == "vectorstores" else None
+        return self.store_body() if plural == "vectorstores" else None
 
     async def delete(self, plural: str, namespace: str, name: str, uid: str) -> None:
         self.deleted.append(f"{plural}/{name} {uid}")

@@ -464,19 +464,24 @@ async def test_nothing_is_taken_into_the_cache_while_most_rows_are_yet_to_be_emb
         backfill = {"spec": {"storeRef": {"name": "shop"}, "tableName": "products"}, "metadata": {"name": "missing"}}
         world.kubernetes.backfills = [backfill]
         warmup = world.warmup(queries={"fromTable": LOG})
-        for world.kubernetes.coverage in (None, 49):
+        for coverage, told in (({}, "An unknown share"), ({"products": 49}, "49 %")):
+            world.kubernetes.coverage = coverage
             verdict = await warmup.one_pass()
             assert (verdict.reason, verdict.reconciling, verdict.action) == ("WaitingForEmbeddings", True, None)
-            assert "EmbeddingBackfill missing has not ended" in verdict.message
+            assert f"{told} of products has an embedding, and EmbeddingBackfill missing has" in verdict.message
         assert not service.asked
         cleared = world.warmup("u-2", invalidate="All", target={"cacheHitRatePercent": 0})
         assert (await cleared.to_end()).complete, "clearing alone is right at any time"
-        world.kubernetes.coverage = 50
+        world.kubernetes.coverage = {"products": 50, "articles": 0}
         await warmup.until(lambda verdict: warmup.status.start_time is not None)
-        world.kubernetes.coverage = 3  # begun is begun
+        world.kubernetes.coverage = {"products": 3}  # begun is begun
         assert (await warmup.to_end()).complete
-        world.kubernetes.backfills, world.kubernetes.coverage = [], 0
-        assert (await world.warmup("u-3", queries={"fromTable": LOG}).to_end()).complete, "nobody fills it"
+        warmup.spec["runToken"] = "again"
+        assert (await warmup.one_pass()).reason == "WaitingForEmbeddings"
+        for idle in ([], [backfill | {"spec": backfill["spec"] | {"suspend": True}}]):
+            world.kubernetes.backfills = idle
+            uid = f"u-{3 + len(idle)}"
+            assert (await world.warmup(uid, queries={"fromTable": LOG}).to_end()).complete, "nobody fills it"
 
 
 async def test_clearing_alone_and_expiry_of_the_object(sql: Any, database_url: str, service: CachedSearch) -> None:

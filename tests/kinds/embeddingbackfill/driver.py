@@ -60,7 +60,13 @@ class PlayedKubernetes:
     def __init__(self) -> None:
         self.secrets: dict[str, dict[str, str]] = {}
         self.backfills: list[dict[str, Any]] = []  # EmbeddingBackfill objects, for those who ask for all
+        self.coverage: dict[str, int] = {}  # percent by table, as the VectorStore's status says
         self.deleted: list[str] = []
+
+    def store_body(self) -> dict[str, Any]:
+        """The VectorStore, for those who read its status."""
+        tables = [{"name": name, "embeddableCoveragePercent": percent} for name, percent in self.coverage.items()]
+        return {"status": {"observed": {"tables": tables}}}
 
     async def list(self, plural: str, namespace: str, metadata_only: bool = True) -> dict[str, Any]:
         return {"items": self.backfills if plural == "embeddingbackfills" and not metadata_only else []}

@@ -31,6 +31,7 @@ from vectorops.runtime.work import Work
 from ..embeddingbackfill.driver import PlayedKubernetes
 
 ROWS, DIMENSIONS = 4000, 48
+BROAD = {"min": 11, "max": 400}
 UID = "6f1d0c7e-0000-4000-8000-000000000003"
 
 
@@ -77,10 +78,21 @@ class Kubernetes(PlayedKubernetes):
         self.deleted: list[str] = []
 
     async def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+        if plural == "vectorstores":
+            return self.store_body()
         return self.indexes.get(name) if plural == "vectorindexes" else None
 
     async def delete(self, plural: str, namespace: str, name: str, uid: str) -> None:
         self.deleted.append(f"{plural}/{name} {uid}")
+
+
+async def ask(world: World, sql: str, *args: Any) -> Any:
+    """What the database answers first."""
+    connection = await asyncpg.connect(world.url)
+    try:
+        return await connection.fetchval(sql, *args)
+    finally:
+        await connection.close()
 
 
 async def fill(url: str, rows: int = ROWS) -> None:

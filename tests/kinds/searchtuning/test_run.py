@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -12,21 +12,12 @@ import pytest
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.searchtuning.resource import Reason as Why
 
-from .driver import DIMENSIONS, ROWS, UID, TuningService, World, fill
+from .driver import BROAD, DIMENSIONS, ROWS, UID, TuningService, World, ask
 
 pytestmark = pytest.mark.real
 
-BROAD = {"min": 11, "max": 400}
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vectorops:vtune:%'"
 SET = "SELECT count(*) FROM pg_db_role_setting WHERE setrole = $1::text::regrole"
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    await fill(database_url)
-    async with World(database_url) as world:
-        await world.index()
-        yield world
 
 
 @pytest.fixture
@@ -34,14 +25,6 @@ def service() -> Iterator[TuningService]:
     service = TuningService()
     yield service
     service.stop()
-
-
-async def ask(world: World, sql: str, *args: Any) -> Any:
-    connection = await asyncpg.connect(world.url)
-    try:
-        return await connection.fetchval(sql, *args)
-    finally:
-        await connection.close()
 
 
 async def tables(world: World) -> list[str]:
@@ -197,80 +180,6 @@ async def test_it_waits_while_an_index_of_the_table_is_built(world: World) -> No
     finally:
         await builder.close()
         await holder.close()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for is looked at again soon."""
-    monkeypatch.setattr("vectorops.kinds.searchtuning.tuning.LEAST_REST", 0.1)
-    monkeypatch.setattr("vectorops.kinds.searchtuning.filling.REST", 0.1)
-
-
-def a_backfill(**changes: Any) -> dict[str, Any]:
-    """An EmbeddingBackfill of the table that has not ended."""
-    spec = {"storeRef": {"name": "shop"}, "tableName": "items"} | changes.pop("spec", {})
-    return {"metadata": {"name": "items-missing"}, "spec": spec, "status": changes}
-
-
-COMPLETE = [{"type": "Complete", "status": "True"}]
-TABLES = [{"name": "items", "table": "item", "textTemplate": "{id}"}]
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("filled", [0, 10, 1000])
-async def test_the_first_rows_of_a_table_that_is_being_filled_are_not_taken_for_all_of_it(
-    world: World, filled: int
-) -> None:
-    world.declare(tables=TABLES)
-    world.kubernetes.backfills = [a_backfill()]
-    await ask(world, "ALTER TABLE item ADD kept vector")
-    await ask(world, "UPDATE item SET kept = embedding, embedding = CASE WHEN id <= $1 THEN embedding END", filled)
-    tuning = world.tuning(range=BROAD)
-    verdict = await tuning.until(lambda verdict: verdict.reason == Why.WaitingForEmbeddings)
-    assert verdict.reconciling
-    assert f"{filled} of {ROWS} rows have an embedding, and EmbeddingBackfill items-missing" in verdict.message
-    await ask(world, "UPDATE item SET embedding = kept")
-    assert (await tuning.to_end()).complete
-    assert tuning.status.rows == ROWS
-    assert {*tuning.reasons} & {Why.TooFewQueries, Why.TargetNotReached} == set()
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(
-    ("backfills", "filled"),
-    [
-        ([], 1000),
-        ([a_backfill(conditions=COMPLETE)], 1000),
-        ([a_backfill(conditions=[{"type": "Failed", "status": "True"}])], 1000),
-        ([a_backfill(spec={"tableName": "other"}), a_backfill(spec={"storeRef": {"name": "other"}})], 1000),
-        ([a_backfill()], 3000),
-    ],
-)
-async def test_a_table_that_nobody_fills_is_taken_as_it_is(
-    world: World, backfills: list[dict[str, Any]], filled: int
-) -> None:
-    world.declare(tables=[*TABLES, {"name": "other", "table": "other", "textTemplate": "{id}"}])
-    world.kubernetes.backfills = backfills
-    await ask(world, "UPDATE item SET embedding = NULL WHERE id > $1", filled)
-    tuning = world.tuning(range=BROAD)
-    await tuning.to_end()
-    assert tuning.status.rows == filled
-    assert Why.WaitingForEmbeddings not in tuning.reasons
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_backfill_of_the_whole_is_waited_for_by_the_tuning_of_a_part(world: World) -> None:
-    columns = f"id int NOT NULL, embedding vector({DIMENSIONS})"
-    await ask(world, f"CREATE TABLE whole ({columns}) PARTITION BY RANGE (id)")
-    await ask(world, "ALTER TABLE whole ATTACH PARTITION item DEFAULT")
-    await ask(world, "UPDATE item SET embedding = NULL WHERE id > 100")
-    world.declare(tables=[{"name": "items", "table": "whole", "textTemplate": "{id}"}])
-    world.kubernetes.backfills = [a_backfill(runToken="former", conditions=COMPLETE)]
-    tuning = world.tuning(range=BROAD)
-    await tuning.until(lambda verdict: verdict.reason == Why.WaitingForEmbeddings)
-    world.kubernetes.backfills = [a_backfill(conditions=COMPLETE)]
-    await tuning.to_end()
-    assert tuning.status.rows == 100
 
 
 async def test_a_role_that_is_not_there_is_told_before_anything_is_searched(world: World) -> None:

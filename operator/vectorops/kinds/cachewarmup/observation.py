@@ -75,7 +75,7 @@ class Observation:
 
     over: bool = False
     store: Trouble | None = None  # the store cannot be used
-    filling: str = ""  # a backfill that has yet to fill most of the rows, before the run begins
+    filling: str = ""  # what is to be said of a table that is yet to be filled, before the run begins
     other: str = ""  # namespace/name of another warm-up at work on the same service
     ledger: Ledger = Ledger()  # of this run: by the work, else as the status keeps it
     work: WorkSeen | None = None

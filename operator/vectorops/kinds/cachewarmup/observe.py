@@ -10,13 +10,12 @@ from vectorops.errors import OperatorError, Reason, Stalled
 from vectorops.kinds.cachewarmup.observation import Ledger, Observation, Trouble, WorkSeen
 from vectorops.kinds.cachewarmup.resource import Bookmark, QueryCounts, Spec, Status
 from vectorops.kinds.cachewarmup.run import Run
-from vectorops.runtime.backfills import under_way
+from vectorops.runtime.backfills import unfilled
 from vectorops.runtime.completion import ended
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
 
-HALF = 50  # percent of the rows with a text
 UNUSABLE = frozenset({Reason.StoreSuspended, Reason.StoreNotFound})  # told as a verdict, so that running work is ended
 
 
@@ -36,19 +35,9 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
     if store.spec.service is None:
         text = f"VectorStore {store.name} names no search service. {Reason.ServiceNotDeclared.next_step}"
         return Observation(store=Trouble(Reason.ServiceNotDeclared, text, True), ledger=ledger, work=seen)
-    new = spec.queries is not None and seen is None and ledger.started_at is None
-    filling = await still_empty(ctx, store) if new else ""
+    new = spec.queries is not None and ledger.started_at is None
+    filling = next(iter((await unfilled(ctx, store)).values()), "") if new else ""
     return Observation(filling=filling, other=other_at_work(ctx, subject, store), ledger=ledger, work=seen)
-
-
-async def still_empty(ctx: Context, store: Store) -> str:
-    """The backfill that has yet to fill most of the store's worst table, or ''. What is found now is soon wrong."""
-    filling = await under_way(ctx, store)
-    if not filling:
-        return ""
-    body = await ctx.kubernetes.get("vectorstores", store.namespace, store.name) or {}
-    covered = ((body.get("status") or {}).get("observed") or {}).get("coveragePercent")
-    return next(iter(filling.values())) if covered is None or covered < HALF else ""
 
 
 def job_name(store: Store) -> str:

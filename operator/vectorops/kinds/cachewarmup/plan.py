@@ -169,7 +169,7 @@ def rows_are_without_embeddings(view: Look) -> Verdict | None:
     """A cache that is warmed now keeps answers in which most products are missing."""
     if not view.observed.filling:
         return None
-    message = f"EmbeddingBackfill {view.observed.filling} has not ended. {Reason.WaitingForEmbeddings.next_step}"
+    message = f"{view.observed.filling} {Reason.WaitingForEmbeddings.next_step}"
     return Verdict(Reason.WaitingForEmbeddings, message, reconciling=True, look_again=FILLING_LOOK)
 
 

@@ -215,7 +215,7 @@ class Reason(Reasons):
     WaitingForWarmup = "WaitingForWarmup", "Nothing: another CacheWarmup works on the same service; this one goes next."
     WaitingForEmbeddings = (
         "WaitingForEmbeddings",
-        "Nothing: it begins when half of the rows have an embedding, or no backfill of the store is under way.",
+        "It begins when half of the rows have one or the backfill is over: approve it, or delete it if it is unwanted.",
     )
     # a person must act
     ConfigMapNotFound = "ConfigMapNotFound", "Create the ConfigMap that spec.queries names, with that key."

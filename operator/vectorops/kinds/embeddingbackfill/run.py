@@ -77,7 +77,7 @@ class Run:
     nonsense: int = 0  # answers in a row that could not be used
     useless: int = 0  # billed answers in a row that held not one usable vector
     discarded: int = 0  # answers in a row of which the table took no row
-    refusals: int = 0  # rows in a row that it refused, of answers of which it took none
+    refusals: int = 0  # single rows that it refused since it last took one
     lost: dict[tuple[str, bytes], int] = field(default_factory=dict)  # rows whose write the table did not take
     advanced_at: datetime | None = None
     attempt_failed: Trouble | None = None  # how the last attempt ended

@@ -27,7 +27,8 @@ from vectorops.kinds.embeddingbackfill.run import Run
 
 DEADLOCKS = 5  # writes of one part that met another session's locks
 SUSPICIOUS = 8  # statements refused while none was taken: the table may be to blame, so rows are drawn at random
-TABLE_ROWS = 32  # single rows refused in a row with none taken between them: it is the table
+TABLE_ROWS = 32  # single rows refused in a row: it is the table, where no row of it is embedded yet
+MOST_ROWS = 1000  # and where it did: a cluster of bad rows is rarely larger, and so many texts cost a cent or two
 REFUSED = re.compile(r"22...|23...|44000|P000[1-4]")
 """SQLSTATEs by which a table refuses a row: it does not fit a type, a constraint, a view's check; a trigger raised."""
 
@@ -50,7 +51,7 @@ class Parts(Generic[R]):
     waiting: deque[Sequence[R]]
     taken: set[str] = field(default_factory=set)  # row_keys
     refused: list[R] = field(default_factory=list)  # by itself
-    statements: int = 0  # that were refused
+    statements: int = 0  # that were refused, in a row
     error: OperatorError | None = None  # of the last refusal
 
     def pop(self) -> Sequence[R]:
@@ -80,10 +81,16 @@ async def write_around(
         part = parts.pop()
         try:
             parts.taken |= await write(part)
+            parts.statements = 0  # it takes statements: halves find its rows faster than draws
         except OperatorError as error:
-            if not REFUSED.fullmatch(sqlstate_of(error) or ""):
+            if not is_refusal(error):
                 raise
             parts.refuse(part, error)
+
+
+def is_refusal(error: OperatorError) -> bool:
+    """Whether the table refused a row, and another may be taken."""
+    return REFUSED.fullmatch(sqlstate_of(error) or "") is not None
 
 
 async def write_answer(
@@ -92,26 +99,33 @@ async def write_answer(
     """Write all of it and settle its bill. Raises the refusal when the table is to blame and no row."""
     size, parts = effects.WRITE_ROWS, Parts[Row](deque())
     parts.waiting += (rows[start : start + size] for start in range(0, len(rows), size))
-    settled, refusals = not (reserved or billed), run.refusals
+    settled = not (reserved or billed)
 
     async def write(part: Sequence[Row]) -> set[str]:
         nonlocal settled
         bill = (0, 0) if settled or parts.waiting else (reserved, billed)  # with the last: until then it is at risk
-        taken = await _through_locks(run, part, vectors, bill)
+        try:
+            taken = await _through_locks(run, part, vectors, bill)
+        except OperatorError as error:
+            run.refusals += len(part) == 1 and is_refusal(error)
+            raise
         settled = settled or not parts.waiting
+        run.refusals = 0 if taken else run.refusals
         return taken
 
-    await write_around(parts, write, lambda: refusals + len(parts.refused) >= TABLE_ROWS)
+    def hopeless() -> bool:
+        return parts.error is not None and run.refusals >= (
+            MOST_ROWS if run.rows_done or run.counts.embedded else TABLE_ROWS
+        )
+
+    await write_around(parts, write, hopeless)
+    blamed = parts.error if not parts.taken and hopeless() else None
     if not settled:
         await effects.release_spend(run, reserved, billed)
     metrics.rows_embedded(len(parts.taken))
-    if parts.taken:
-        run.refusals = 0
-    elif parts.error is not None:
-        run.refusals = refusals + len(parts.refused)
-        if run.refusals >= TABLE_ROWS:
-            run.refusals = 0  # the next attempt draws anew
-            raise parts.error
+    if blamed is not None:
+        run.refusals = 0  # the next attempt draws anew
+        raise blamed
     return parts
 
 

@@ -18,7 +18,7 @@ from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Expire, Stop
 from vectorops.kinds.searchtuning.resource import Apply, Reason, Runner, Spec
 from vectorops.kinds.searchtuning.run import Run, copy_name
 from vectorops.kinds.searchtuning.tuning import work
-from vectorops.runtime.backfills import under_way
+from vectorops.runtime.backfills import unfilled
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
 from vectorops.runtime.store import Store
@@ -69,7 +69,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         role=role,
         declared=search.ef_search if search is not None else None,
         started_at=ctx.clock(),
-        backfilled=partial(under_way, ctx, store),
+        unfilled=partial(unfilled, ctx, store),
         former=observed.work.error if observed.work is not None else None,
     )
     ctx.work.forget(subject.uid)

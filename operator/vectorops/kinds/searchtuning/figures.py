@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from vectorops.kinds.searchtuning.observation import Findings, WorkSeen
 from vectorops.kinds.searchtuning.plan import Look, decide
-from vectorops.kinds.searchtuning.resource import Status
+from vectorops.kinds.searchtuning.resource import Reason, Status
 from vectorops.runtime.api import Progress
 
 
@@ -29,9 +31,17 @@ def figures(view: Look) -> Status:
         comparison=list(found.comparison),
         applied=found.applied,
         progress=_progress(work),
-        start_time=(view.status.start_time if same else None) or work.started_at,
+        start_time=_begun(view, work, same),
         completion_time=view.now if over else None,
     )
+
+
+def _begun(view: Look, work: WorkSeen, same: bool) -> datetime | None:
+    """When this run began; a try that found the table yet to be filled was none, and no deadline runs."""
+    waits = any(
+        trouble is not None and trouble.reason == Reason.WaitingForEmbeddings for trouble in (work.error, work.former)
+    )
+    return (view.status.start_time if same else None) or (None if waits else work.started_at)
 
 
 def gain(found: Findings) -> str | None:

@@ -13,24 +13,31 @@ from vectorops.kinds.searchtuning.run import Run
 from vectorops.recall.target import Target
 
 QUERIES = statements("vectorops.kinds.searchtuning")
-REST = 15.0  # seconds
+REST = 15.0  # seconds; two GETs
+LONG_REST = 60.0  # the whole table is counted
 
 
-async def wait_for_embeddings(run: Run, connection: Connection, target: Target) -> None:
-    """Raises Waiting (WaitingForEmbeddings) while most rows have no vector and a backfill of the table is under way.
+async def wait_for_backfill(run: Run) -> None:
+    """Raises Waiting (WaitingForEmbeddings) while less than half of the table is embedded and a backfill has not ended.
 
-    In the snapshot that is measured. Without a backfill the table is taken as it is: such rows may be so for good.
+    Without a backfill the table is taken as it is: rows without a vector may be so for good.
     """
+    assert run.index is not None, "of the operator's own runner"
+    told = await run.unfilled()
+    if not told:
+        return
+    row = await run.database.fetchrow(QUERIES["tables_of"], run.index.table_oid)
+    names = zip(row["schemas"], row["names"], strict=True) if row is not None else ()
+    text = next((told[name] for name in names if name in told), None)
+    if text is not None:
+        raise Waiting(Reason.WaitingForEmbeddings, f"{text} {Reason.WaitingForEmbeddings.next_step}", after=REST)
+
+
+async def wait_for_first_rows(connection: Connection, target: Target, few: int) -> None:
+    """Raises Waiting (WaitingForEmbeddings) where fewer than `few` rows have a vector and more are there without."""
     with speaking("counting the rows with an embedding"):
         row = await connection.fetchrow(target.filled_sql())
     assert row is not None, "an aggregate has a row"
-    if 2 * row["filled"] >= row["rows"]:
-        return
-    under_way = await run.backfilled()
-    assert run.index is not None, "of the operator's own runner"
-    with speaking("looking for the tables that an index belongs to"):
-        names = await connection.fetch(QUERIES["tables_of"], run.index.table_oid)
-    name = next((under_way[found] for one in names if (found := (one["schema"], one["name"])) in under_way), None)
-    if name is not None:
-        text = f"{row['filled']} of {row['rows']} rows have an embedding, and EmbeddingBackfill {name} has not ended."
-        raise Waiting(Reason.WaitingForEmbeddings, f"{text} {Reason.WaitingForEmbeddings.next_step}", after=REST)
+    if row["filled"] < few <= row["rows"]:
+        text = f"{row['filled']} of {row['rows']} rows have an embedding."
+        raise Waiting(Reason.WaitingForEmbeddings, f"{text} {Reason.WaitingForEmbeddings.next_step}", after=LONG_REST)

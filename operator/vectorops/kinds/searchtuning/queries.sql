@@ -17,7 +17,7 @@ WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'm', 'v', 'f
 
 -- name: tables_of
 -- A table and, of a partition, all that it is a part of: a backfill may be of any of them.
-SELECT n.nspname::text AS schema, c.relname::text AS name
+SELECT array_agg(n.nspname::text ORDER BY c.oid) AS schemas, array_agg(c.relname::text ORDER BY c.oid) AS names
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_ancestors($1))

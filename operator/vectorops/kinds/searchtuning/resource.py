@@ -238,7 +238,7 @@ class Reason(Reasons):
     WaitingForIndexBuild = "WaitingForIndexBuild", "Nothing: it begins when no index of the table is built."
     WaitingForEmbeddings = (
         "WaitingForEmbeddings",
-        "Nothing: it begins when half of the rows have one, or no backfill of the table is under way.",
+        "It begins when half of the rows have one or the backfill is over: approve it, or delete it if it is unwanted.",
     )
     NotSearched = (
         "NotSearched",

@@ -38,7 +38,7 @@ class Run:
     role: str | None
     declared: int | None  # efSearch of the VectorStore
     started_at: datetime
-    backfilled: Callable[[], Awaitable[dict[Table, str]]]  # tables with a backfill under way, and its name
+    unfilled: Callable[[], Awaitable[dict[Table, str]]]  # tables that a backfill has yet to fill, and what to say of it
     step: Reason = Reason.Sampling
     found: Findings = field(default_factory=Findings)
     done: int = 0

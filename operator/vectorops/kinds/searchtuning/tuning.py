@@ -16,7 +16,7 @@ from vectorops.kinds.searchtuning.applying import apply, set_today
 from vectorops.kinds.searchtuning.asking import ask_service
 from vectorops.kinds.searchtuning.choosing import Bisection, grid, growing, sweep
 from vectorops.kinds.searchtuning.comparing import compare
-from vectorops.kinds.searchtuning.filling import wait_for_embeddings
+from vectorops.kinds.searchtuning.filling import wait_for_backfill, wait_for_first_rows
 from vectorops.kinds.searchtuning.observation import Trouble
 from vectorops.kinds.searchtuning.resource import Point, Reason, Runner, Strategy
 from vectorops.kinds.searchtuning.run import Run
@@ -61,10 +61,12 @@ async def _measure(run: Run) -> None:
     assert run.catalogue is not None and run.index is not None, "of the operator's own runner"
     target = target_of(run.catalogue, run.index)
     today = await set_today(run)
+    await wait_for_backfill(run)
     async with run.reader.session(f"vectorops:vtune:{run.uid}") as connection, snapshot(connection):
-        await wait_for_embeddings(run, connection, target)
-        run.note(index_name=target.index_name, declared=run.declared)
         await choose(run, connection, target, today)
+        if run.found.queries < FEWEST_QUERIES and (run.spec.queries is None or run.spec.queries.from_table is None):
+            await wait_for_first_rows(connection, target, FEWEST_QUERIES)
+    run.note(index_name=target.index_name, declared=run.declared)
 
 
 async def choose(run: Run, connection: Connection, target: Target, today: int | None) -> None:
