@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stand.cluster import Cluster
     from stand.postgres import Postgres
     from stand.provider import Provider
+    from stand.proxy import Proxy
     from stand.scene import Scene
     from stand.shop import Shop
 
@@ -108,3 +109,14 @@ def scene(bare: Scene, shop: Shop, provider: Provider) -> Scene:
     bare.secret("shop-db", url=shop.operator_dsn)
     bare.secret("embeddings", apiKey=provider.api_key, baseURL=provider.base_url)
     return bare
+
+
+@pytest.fixture
+async def proxy(postgres: Postgres) -> AsyncIterator[Proxy]:
+    """A way to the server that can be cut."""
+    from stand.proxy import Proxy
+
+    made = Proxy(postgres.port)
+    await made.start()
+    yield made
+    await made.stop()

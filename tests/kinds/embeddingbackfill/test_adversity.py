@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -91,14 +91,6 @@ async def slow(world: World, provider: Provider) -> World:
 
 
 # -- server and network -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def proxy(postgres: Postgres) -> AsyncIterator[Proxy]:
-    made = Proxy(postgres.port)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def test_connections_cut_again_and_again_cost_what_was_in_flight(
@@ -207,7 +199,9 @@ async def test_a_right_taken_away_mid_run_is_named_and_given_back_it_goes_on(
     await db.execute("DROP OWNED BY vfill_writer; DROP ROLE vfill_writer")
 
 
-@pytest.mark.parametrize("bad", [(7, 77, 78), range(1, 21), range(ROWS - 50, ROWS + 1), range(150, 801)], ids=len)
+@pytest.mark.parametrize(
+    "bad", [(7, 77, 78), range(1, 21), range(ROWS - 50, ROWS + 1), range(150, 801), range(501, 901)], ids=len
+)
 @pytest.mark.parametrize("mode", ["Online", "Batch"])
 async def test_rows_that_a_constraint_refuses_are_recorded_and_the_rows_beside_them_are_written(
     world: World, db: Any, provider: Provider, mode: str, bad: Sequence[int]

@@ -117,14 +117,6 @@ async def settled(db: Db, index: Driven, theirs: int | None) -> None:
 # ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def proxy(postgres: Postgres) -> AsyncIterator[Proxy]:
-    made = Proxy(postgres.port)
-    await made.start()
-    yield made
-    await made.stop()
-
-
 @pytest.mark.parametrize("deaf", [False, True], ids=["reset", "silence first"])
 async def test_a_connection_cut_by_a_proxy_mid_build_is_taken_up_again(
     db: Db, postgres: Postgres, proxy: Proxy, deaf: bool
