@@ -14,7 +14,7 @@ from stand.provider.limits import Limits as Served
 from vectorops.clients.embedding_errors import retry_after
 from vectorops.clients.embedding_flow import FAILURES, FIRST, FIRST_PAUSE, LONGEST_PAUSE, MOST, Breaker, Flow
 from vectorops.clients.embedding_headers import Allowance, allowances, reset_after, seconds_of
-from vectorops.clients.embedding_limits import Clock, Limits
+from vectorops.clients.embedding_limits import Clock, Limits, Pause
 
 
 @dataclass
@@ -100,6 +100,16 @@ def test_a_refusal_without_retry_after_waits_until_the_limit_that_is_used_up_is_
     assert reset_after(headers) == retry_after(headers) == 12.5
     assert retry_after({**headers, "retry-after": "2"}) == 2, "what is asked for goes before what is computed"
     assert retry_after({**headers, "x-ratelimit-reset-tokens": "23h"}) == 60, "a day's limit is looked at every minute"
+
+
+async def test_a_pause_that_was_asked_for_is_not_shortened_by_a_later_shorter_one() -> None:
+    time = Time()
+    pause = Pause(time.clock)
+    pause.extend(30)
+    pause.extend(2)  # another request's refusal, which knows less
+    began = time.now
+    await pause.over()
+    assert time.now - began == pytest.approx(30)
 
 
 async def test_the_pace_is_kept_to_the_stated_limit_and_begins_with_ten_seconds_of_it() -> None:

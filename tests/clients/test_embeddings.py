@@ -357,6 +357,16 @@ def test_bytes_bound_tokens_and_usage_teaches_less() -> None:
     assert 260 < rate.expected(1000, 10) < 500 and rate.counted(1000) == 260
 
 
+def test_one_odd_answer_does_not_change_what_is_usual() -> None:
+    rate = TokenRate()
+    rate.learn(10_000, 10, 3_000)
+    rate.learn(10_000, 10, 8_000)  # of another language, once
+    assert rate.counted(10_000) == 4_000, "a fifth of the way: not the last answer alone, and not the first for ever"
+    for _ in range(20):
+        rate.learn(10_000, 10, 8_000)
+    assert rate.counted(10_000) == pytest.approx(8_000, rel=0.02), "a lasting change is followed"
+
+
 def test_a_text_is_cut_between_characters() -> None:
     assert cut("aé", 2) == "a" and cut("aé", 3) == "aé"
 

@@ -154,6 +154,13 @@ def test_back_off_grows_is_jittered_and_capped(failures: int) -> None:
     assert ceiling / 10 <= backoff(failures) <= ceiling
 
 
+def test_back_off_spreads_those_who_failed_together() -> None:
+    delays = sorted(backoff(8) for _ in range(200))
+    ceiling = 2.0**8
+    assert delays[20] < ceiling / 3 and delays[-20] > ceiling * 2 / 3, "those of one database come back apart"
+    assert len(set(delays)) > 190
+
+
 def test_a_pass_speaks_of_the_generation_it_began_with() -> None:
     following = tracked(generation=1, version="10")
     assert following.offer(body(generation=2, version="11"))
