@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 
 import uvicorn
@@ -11,7 +12,7 @@ import uvicorn
 from stand.service.app import make_app
 from stand.service.settings import Settings
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 1  # on top of the patience with one search: writing the answer
 
 
 class Server(uvicorn.Server):
@@ -30,7 +31,7 @@ async def serve(settings: Settings) -> None:
         port=settings.port,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.patience_seconds) + GRACE_SECONDS,
     )
     server = Server(config)
 

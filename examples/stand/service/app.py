@@ -57,7 +57,9 @@ class Service:
     async def started(self, app: Starlette) -> AsyncIterator[None]:
         """Open the pool, make the cache's table, take jobs; all of it ends with the process."""
         settings = self.settings
-        self.pool = await Pool.open(settings.database_url.get_secret_value(), settings.vector_pool_max)
+        self.pool = await Pool.open(
+            settings.database_url.get_secret_value(), settings.vector_pool_max, settings.patience_seconds
+        )
         self.cache = Cache(self.pool, settings.cache_ttl_seconds, settings.cache_max_entries)
         await self.cache.prepare()
         self.jobs = Jobs(self.pool, self.embeddings)

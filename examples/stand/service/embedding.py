@@ -9,8 +9,6 @@ import httpx2
 from stand.service.metrics import Metrics
 from stand.service.settings import Settings
 
-SECONDS = 10.0
-
 
 class EmbeddingFailed(RuntimeError):
     """The provider did not answer, or not with vectors."""
@@ -26,7 +24,7 @@ class Embeddings:
         self._http = httpx2.AsyncClient(
             base_url=settings.embeddings_base_url.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key}"},
-            timeout=SECONDS,
+            timeout=settings.patience_seconds,
             trust_env=False,
         )
 

@@ -8,26 +8,25 @@ from collections.abc import AsyncIterator
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-ACQUIRE_SECONDS = 5.0  # a search that waits longer is refused: the pool is exhausted, and more waiting helps nobody
-STATEMENT_SECONDS = 10.0
+ACQUIRE_SHARE = 0.5  # of the patience: then the pool is exhausted, and more waiting helps nobody
 
 
 class Pool:
     """asyncpg's pool with the count that it does not keep: who waits."""
 
-    def __init__(self, pool: asyncpg.Pool, size: int) -> None:
-        """`size` is the most connections."""
-        self._pool, self._size = pool, size
+    def __init__(self, pool: asyncpg.Pool, size: int, patience: float) -> None:
+        """`size` is the most connections; `patience` the seconds a statement may take."""
+        self._pool, self._size, self._acquire_seconds = pool, size, patience * ACQUIRE_SHARE
         self._waiting = self._active = 0
 
     @classmethod
-    async def open(cls, dsn: str, size: int) -> Pool:
+    async def open(cls, dsn: str, size: int, patience: float = 10.0) -> Pool:
         """Connect once, so that a wrong URL is seen at the start."""
         named = {"application_name": "api"}
         made = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=size, command_timeout=STATEMENT_SECONDS, server_settings=named
+            dsn, min_size=1, max_size=size, command_timeout=patience, server_settings=named
         )
-        return cls(made, size)
+        return cls(made, size, patience)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -38,7 +37,7 @@ class Pool:
         """One connection; TimeoutError when none is free in time."""
         self._waiting += 1
         try:
-            held = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            held = await self._pool.acquire(timeout=self._acquire_seconds)
         finally:
             self._waiting -= 1
         self._active += 1

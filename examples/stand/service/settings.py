@@ -22,3 +22,5 @@ class Settings(BaseSettings):
     cache_ttl_seconds: float = 300.0
     cache_max_entries: int = 1000
     similarity: float = 0.5
+    patience_seconds: float = 10.0
+    """For the provider's answer and for a statement; half of it for a free connection. Then the search is refused."""
