@@ -6,9 +6,13 @@ The only module that knows all the others. It decides nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import sys
+import random
+import signal
+import threading
+import time
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -23,37 +27,32 @@ from vectorops.clients.service_addresses import Addresses
 from vectorops.errors import OperatorError, Stalled
 from vectorops.kinds import KINDS
 from vectorops.logs import configure_logging
-from vectorops.runtime import binding, health
+from vectorops.runtime import binding
 from vectorops.runtime.api import in_each
 from vectorops.runtime.context import Context
 from vectorops.runtime.identity import ClusterIdentity
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
+from vectorops.runtime.probes.health import Health
+from vectorops.runtime.probes.server import serve
+from vectorops.runtime.probes.watchdog import Watchdog
 from vectorops.runtime.store import Stores
-from vectorops.runtime.watchdog import Watchdog
 from vectorops.runtime.work import Work
 from vectorops.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being applied
-RIGHTS_POLL = 2.0  # seconds: a person is at work
+POLL_CAP = 5.0  # seconds between two looks at an API server that does not answer, or refuses: a person is at work
+REST_FIRST, REST_CAP = 1.0, 30.0  # seconds before the watch is begun anew: few, and more the oftener it ends
+STEADY = 120.0  # seconds of watching after which an end of it is the first again
+EXIT_TIMEOUT = 60.0  # seconds after which a stop that hangs ends the process; below the pod's grace of 90
 
 
 def main(settings: Settings) -> None:
     """Run the operator until it is told to stop. Raises AddressesInvalid before anything is begun."""
     configure_logging(settings.log_format, settings.log_level)
-    try:
-        asyncio.run(Operator(settings).run())
-    except binding.WatchRefused as error:
-        logger.error("%s; beginning anew, and then waiting for it", error)
-        begin_anew()
-
-
-def begin_anew() -> None:
-    """The same process with nothing of its past: Kopf begins once only, and an exit would be counted as a crash."""
-    logging.shutdown()
-    os.execv(sys.executable, [sys.executable, "-m", "vectorops", "run"])  # noqa: S606 - this very program, no shell
+    asyncio.run(Operator(settings).run())
 
 
 class Operator:
@@ -62,10 +61,11 @@ class Operator:
     def __init__(self, settings: Settings, kinds: Collection[Kind[Any, Any, Any]] = KINDS) -> None:
         self.settings, self.kinds = settings, kinds
         self.namespaces = settings.namespaces
-        self.health = health.Health()
+        self.health = Health()
         self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
         self.kubernetes = Kubernetes()
         self.health.refused = self.kubernetes.refused.told
+        self.health.silence = self.kubernetes.contact.silence
         self.databases = Databases()
         self.work = Work(self.loops.wake)
         self.embedders = Embedders()
@@ -76,52 +76,93 @@ class Operator:
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
         if not self.namespaces:
             self.loops.ctx.cluster_uid = ClusterIdentity(self.kubernetes).uid
+        self.watch = binding.Watch(self.kinds, self.namespaces, self.loops)
         self.watchdog = Watchdog(
-            self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, binding.watching
+            self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, self.watch.covers
         )
         self._watching: asyncio.Task[None] | None = None
         self.stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve, watch, and stop in order. Ends when Kopf ends."""
-        port = health.serve(self.health, self.settings.http_host, self.settings.http_port)
-        logger.info("metrics and probes on %s:%s", self.settings.http_host, port)
+        """Serve, watch, and stop in order. Ends when it is told to stop."""
+        self._hear_signals()
+        port = serve(self.health, self.settings.http_host, self.settings.http_port)
+        logger.info("metrics and probes on %s:%s", self.settings.http_host or "*", port)
         if self.settings.service_addresses:
             logger.info("service addresses: %s", self.addresses.describe())
         metrics.built()
         self._watching = asyncio.create_task(self.watchdog.run(), name="watchdog")
+        self._watching.add_done_callback(self._unwatched)
         side = [asyncio.create_task(self.health.tick(), name="tick"), self._watching]
         try:
-            await self._kinds_served()
-            registry = binding.bind(self.kinds, self.loops, self.stop)
-            await binding.run(registry, self.namespaces, self.settings.worker_limit, self.stopped)
+            await self._keep_watching()
         finally:
             for task in side:
                 task.cancel()
             await self.stop()
             await self.kubernetes.close()
 
-    async def _kinds_served(self) -> None:
+    async def _keep_watching(self) -> None:
+        """Watch until told to stop. Whatever ends the watch before, nothing of the work ends with it."""
+        ends = 0
+        while await self._kinds_served():
+            began = time.monotonic()
+            why = await self.watch.run(self.stopped)
+            if self.stopped.is_set():
+                return
+            ends = 1 if time.monotonic() - began > STEADY else ends + 1
+            self.health.not_ready = f"the watch has ended ({why}) and is begun anew"
+            logger.warning("the watch has ended (%s) and is begun anew; work goes on meanwhile", why)
+            metrics.watch_restarted()
+            ceiling = min(REST_CAP, REST_FIRST * 2.0**ends)
+            await self._rest(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, no secret
+
+    def _hear_signals(self) -> None:
+        """From the first moment: as PID 1 of a container a process without a handler is deaf."""
+        if threading.current_thread() is not threading.main_thread():  # only there can they be heard; tests use others
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._told, number)
+
+    def _told(self, number: signal.Signals) -> None:
+        logger.info("%s: stopping", number.name)
+        self.stopped.set()
+        last = threading.Timer(EXIT_TIMEOUT, os._exit, (1,))  # of a thread: the loop itself may be what hangs
+        last.daemon = True
+        last.start()
+
+    def _unwatched(self, task: asyncio.Task[None]) -> None:
+        if not self.stopped.is_set() and self.health.not_ready != "stopping":
+            self.health.dead_watch = "the watchdog has ended"
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopped.wait(), seconds)
+
+    async def _kinds_served(self) -> bool:
         """Wait until every kind is served: Kopf, without scanning, would never watch one that comes later.
 
-        And until each may be listed and watched: Kopf ends the process where it may not.
+        And until each may be listed and watched: Kopf ends where it may not. False: told to stop meanwhile.
         """
-        wanted = {kind.names.plural for kind in self.kinds}
-        while True:
+        wanted, looks = {kind.names.plural for kind in self.kinds}, 0
+        while not self.stopped.is_set():
             try:
                 missing = wanted - await self.kubernetes.served()
+                refused = None if missing else await self._refused_to_watch()
             except OperatorError as error:
                 self._waits(f"the API server cannot be asked what it serves: {error.reason}")
+                looks += 1
             else:
-                if missing:
-                    self._waits(f"apply the CRDs of this version; not served yet: {', '.join(sorted(missing))}")
-                elif (refused := await self._refused_to_watch()) is not None:
-                    self._waits(f"{refused.reason}: {refused.message}")
+                if not missing and refused is None:
+                    return True
+                looks = 0 if missing else looks + 1
+                if refused is not None:
                     metrics.failed("CustomResourceDefinition", refused.reason)
-                    await asyncio.sleep(RIGHTS_POLL)
+                    self._waits(f"{refused.reason}: {refused.message}")
                 else:
-                    return
-            await asyncio.sleep(SERVED_POLL)
+                    self._waits(f"apply the CRDs of this version; not served yet: {', '.join(sorted(missing))}")
+            await self._rest(min(POLL_CAP, SERVED_POLL * 2.0 ** min(looks, 8)))
+        return False
 
     async def _refused_to_watch(self) -> Stalled | None:
         for kind in self.kinds:
@@ -147,4 +188,3 @@ class Operator:
         await self.embedders.close()
         await self.services.close()
         await self.databases.close()
-        self.stopped.set()  # after a signal Kopf would wait 5 s for its own task that waits for this

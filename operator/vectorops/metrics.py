@@ -27,6 +27,11 @@ CONDITION: Final = Gauge(
     "A condition of an object: 1 True, 0 False, -1 Unknown. Absent while the object does not carry it.",
     ["kind", "namespace", "name", "type"],
 )
+LOOP_RESTARTS: Final = Counter(
+    "vectorops_loop_restarts", "Loops of objects that ended while the object was there, and were begun again.", ["kind"]
+)
+WATCH_RESTARTS: Final = Counter("vectorops_watch_restarts", "Times the watch of the API server was begun anew.")
+UNANSWERED: Final = Gauge("vectorops_kubernetes_silent_seconds", "Seconds since the API server last answered.")
 STATUS_WRITES: Final = Counter("vectorops_status_writes", "Writes of status.", ["kind"])
 EVENTS: Final = Counter("vectorops_events", "Events told, those counted into a series included.", ["kind", "reason"])
 SQL_STATEMENTS: Final = Counter("vectorops_sql_statements", "Statements sent to databases.")
@@ -83,6 +88,21 @@ def conditions(kind: str, namespace: str, name: str, stated: Iterable[Mapping[st
 def forget(kind: str, namespace: str, name: str) -> None:
     """The object is gone, and so are its series."""
     _carried.show((kind, namespace, name), {})
+
+
+def loop_restarted(kind: str) -> None:
+    """The loop of an object had ended early and was begun again."""
+    LOOP_RESTARTS.labels(kind).inc()
+
+
+def watch_restarted() -> None:
+    """Something had ended the watch, and it was begun anew."""
+    WATCH_RESTARTS.inc()
+
+
+def unanswered(seconds: float) -> None:
+    """The API server last answered so long ago."""
+    UNANSWERED.set(seconds)
 
 
 def status_written(kind: str) -> None:

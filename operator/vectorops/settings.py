@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     watch_namespaces: str = Field(
         default="", description="Comma list of namespaces to serve. Empty: all, which needs the ClusterRole."
     )
-    http_host: str = Field(default="0.0.0.0", description="Address of /metrics, /healthz and /readyz.")  # noqa: S104 - Prometheus is outside the pod
+    http_host: str = Field(
+        default="", description="Address of /metrics, /healthz and /readyz. Empty: every one, IPv4 and IPv6."
+    )
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="Their port; 0 takes any free one, named in the log."
     )
@@ -32,12 +34,6 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="What is logged at least: DEBUG, INFO, WARNING or ERROR."
-    )
-    worker_limit: int = Field(
-        default=20,
-        ge=1,
-        le=1000,
-        description="Kopf's workers at once. Passes run in tasks of their own, so these only deliver.",
     )
     status_period_seconds: float = Field(
         default=5.0,

@@ -213,12 +213,11 @@ def test_a_watch_that_ended_fails_the_liveness_probe(running: Running) -> None:
     until(lambda: health.not_ready is None)
     assert health.alive() is None
 
-    def end_the_watch() -> None:
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith("watcher for greetings"):
-                task.cancel()
-
-    running.within(end_the_watch)
+    own = running.operator.watch._own
+    assert own is not None
+    for task in asyncio.all_tasks(own):
+        if task.get_name().startswith("watcher for greetings"):
+            own.call_soon_threadsafe(task.cancel)
 
     def dead() -> bool:
         running.within(watchdog.look)

@@ -71,7 +71,6 @@ env:
 - {name: VECTOROPS_HTTP_PORT, value: {{ .Values.httpPort | quote }}}
 - {name: VECTOROPS_LOG_FORMAT, value: {{ .Values.operator.logFormat | quote }}}
 - {name: VECTOROPS_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}
-- {name: VECTOROPS_WORKER_LIMIT, value: {{ .Values.operator.workerLimit | quote }}}
 - {name: VECTOROPS_STATUS_PERIOD_SECONDS, value: {{ .Values.operator.statusPeriodSeconds | quote }}}
 {{- with .Values.operator.serviceAddresses }}
 - {name: VECTOROPS_SERVICE_ADDRESSES, value: {{ . | quote }}}

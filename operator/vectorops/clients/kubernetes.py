@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vectorops import __version__
+from vectorops.clients.apiserver.contact import Contact
 from vectorops.clients.kubernetes_errors import (
     Conflict,
     Missing,
@@ -58,6 +59,7 @@ class Kubernetes:
         self._connecting = asyncio.Lock()
         self._credentials_stale = False
         self.refused = Refusals()
+        self.contact = Contact()
 
     # -- our own kinds ------------------------------------------------------------------------------------------------
 
@@ -226,6 +228,7 @@ class Kubernetes:
             raise from_silence(request, exc) from exc
         if 200 <= code < 300:
             self.refused.allowed(request)
+            self.contact.answered()
             return parsed if isinstance(parsed, dict) else {}
         self._credentials_stale = self._credentials_stale or code == 401
         if code == 403 and request.verb in ("create", "patch") and namespace_ends(raw):

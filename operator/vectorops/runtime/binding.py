@@ -1,22 +1,26 @@
-"""Kinds to Kopf. The only module that speaks kopf, and it asks little of it: to watch, and to stop in order.
+"""Kinds to Kopf. The only module that speaks kopf, and it asks little of it: to watch, and to stop.
 
-For every kind one `on.event` handler that hands the body to the object's loop; once, login and clean-up. No
-create/update/delete handlers, no daemons and no timers: tried, each loses a change or leaves something behind on the
-objects (docs/decisions/0002-own-loop.md). Kopf writes nothing: no finalizer, no annotation, no event.
+For every kind one `on.event` handler that hands the body to the object's loop; once, login. No create/update/delete
+handlers, no daemons and no timers: tried, each loses a change or leaves something behind on the objects
+(docs/decisions/0002-own-loop.md). Kopf writes nothing: no finalizer, no annotation, no event.
+
+Kopf has a thread and an event loop of its own. When something ends it (an answer it does not bear, a right taken away)
+it cancels every task of its loop: those are then its own only, the work of the objects goes on, and it is begun again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection
-from http import HTTPStatus
+import threading
+from collections.abc import Callable, Collection
 from typing import Any
 
 import kopf
 
-from vectorops.errors import Reason, Stalled
+from vectorops.errors import frames
 from vectorops.runtime.api import GROUP, VERSION, in_each
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
@@ -25,31 +29,33 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 30  # seconds for one request of Kopf's own; listings of thousands of objects take one or two
 CONNECT_TIMEOUT = 10  # seconds
-EXIT_TIMEOUT = 60.0  # seconds after which a stop that hangs ends the process; below the pod's grace of 90
+IDLE_TIMEOUT = 0.5  # seconds that Kopf keeps an object's worker, with its last body, for more events; 5 by default
+END_SECONDS = 10.0  # for Kopf to end when told to; nothing of it needs saving, so then it is left
 
 
-def configure(settings: kopf.OperatorSettings, worker_limit: int) -> None:
-    """Kopf's settings, each away from its default for a reason."""
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Kopf's settings, each away from its default for a reason.
+
+    `queueing.worker_limit` stays unlimited: a worker hands a body over in three lines and then idles, so a limit would
+    limit nothing but how many objects a second are heard.
+    """
     settings.peering.standalone = True  # one replica, strategy Recreate; the lock in the database is the real fence
     settings.posting.enabled = False  # the recorder writes our events
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"  # never written; ours is written by a pass
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
     settings.scanning.disabled = True  # no right on CRDs and namespaces is needed; CRDs come before the operator
-    settings.queueing.worker_limit = worker_limit  # unlimited by default
+    settings.queueing.idle_timeout = IDLE_TIMEOUT
     settings.networking.request_timeout = REQUEST_TIMEOUT
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.watching.connect_timeout = CONNECT_TIMEOUT
-    settings.process.ultimate_exiting_timeout = EXIT_TIMEOUT
 
 
-def bind(
-    kinds: Collection[Kind[Any, Any, Any]], loops: Loops, stop: Callable[[], Awaitable[None]]
-) -> kopf.OperatorRegistry:
-    """A registry with the handlers of all kinds. `stop` is awaited before any task is cancelled."""
+def bind(kinds: Collection[Kind[Any, Any, Any]], deliver: Callable[..., None]) -> kopf.OperatorRegistry:
+    """A registry with the handlers of all kinds, which `deliver(kind, body, deleted=...)`."""
     registry = kopf.OperatorRegistry()
     for kind in kinds:
-        _watch(registry, kind, loops)
+        _watch(registry, kind, deliver)
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -57,50 +63,85 @@ def bind(
             return kopf.login_with_kubeconfig(**kwargs)
         return kopf.login_with_service_account(**kwargs)  # reads the rotated token again
 
-    @kopf.on.cleanup(registry=registry)
-    async def cleanup(**_: Any) -> None:
-        await stop()
-
     return registry
 
 
-def _watch(registry: kopf.OperatorRegistry, kind: Kind[Any, Any, Any], loops: Loops) -> None:
+def _watch(registry: kopf.OperatorRegistry, kind: Kind[Any, Any, Any], deliver: Callable[..., None]) -> None:
     @kopf.on.event(GROUP, VERSION, kind.names.plural, registry=registry, id=kind.names.plural)
     async def seen(type: str | None, body: kopf.Body, **_: Any) -> None:
-        loops.deliver(kind, dict(body), deleted=type == "DELETED")
+        deliver(kind, dict(body), deleted=type == "DELETED")
 
 
-class WatchRefused(Stalled):
-    """RBAC took away the right to list or watch while it was used; Kopf then ends, and the process begins anew."""
+class Watch:
+    """One run of Kopf after the other, each in a thread of its own; what it hears goes to the loops of the objects."""
 
-    def __init__(self) -> None:
-        rule = f'{{apiGroups: ["{GROUP}"], resources: ["*"], verbs: ["list", "watch"]}}'
-        super().__init__(Reason.RBACMissing, f"a kind may no longer be listed or watched; every one must be: {rule}")
+    def __init__(self, kinds: Collection[Kind[Any, Any, Any]], namespaces: Collection[str], loops: Loops) -> None:
+        self._kinds, self._namespaces, self._loops = kinds, namespaces, loops
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ending = False
 
+    async def run(self, stopped: asyncio.Event) -> str | None:
+        """Watch until `stopped`. Returns what ended Kopf before that, by the name of its type, or None."""
+        self._ending = stopped.is_set()
+        ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        threading.Thread(target=self._in_thread, args=(ended,), name="kopf", daemon=True).start()
+        told: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            self._ending = True
+            if self._own is not None and self._stop is not None:
+                with contextlib.suppress(RuntimeError):  # its loop has closed meanwhile
+                    self._own.call_soon_threadsafe(self._stop.set)
+            await asyncio.wait([ended], timeout=END_SECONDS)
+        if not ended.done() or stopped.is_set():
+            return None
+        error = ended.result()
+        logger.debug("what ended the watch: %s", frames(error) if error else "nothing")
+        status = getattr(error, "status", None)  # of an answer; `code` would be of its body, which a proxy writes too
+        return type(error).__name__ + (f", status {status}" if status else "")
 
-async def run(
-    registry: kopf.OperatorRegistry, namespaces: Collection[str], worker_limit: int, stopped: asyncio.Event
-) -> None:
-    """Watch until SIGTERM, SIGINT or `stopped`. Raises WatchRefused when RBAC no longer lets it."""
-    settings = kopf.OperatorSettings()
-    configure(settings, worker_limit)
-    try:
+    def covers(self, kind: Kind[Any, Any, Any]) -> bool:
+        """Whether a watcher of the kind runs for each namespace. Kopf gives no other sign of one that has ended."""
+        wanted = f"watcher for {kind.names.plural}.{VERSION}.{GROUP}@"
+        own = self._own
+        names = {task.get_name() for task in asyncio.all_tasks(own) if not task.done()} if own else set()
+        return all(f"{wanted}{namespace}" in names for namespace in in_each(self._namespaces))
+
+    def _in_thread(self, ended: asyncio.Future[BaseException | None]) -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.run(self._kopf(ended.get_loop()))
+        except BaseException as exc:
+            error = exc
+        self._own = None
+        with contextlib.suppress(RuntimeError):  # the process has ended meanwhile
+            ended.get_loop().call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(error))
+
+    async def _kopf(self, main: asyncio.AbstractEventLoop) -> None:
+        self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        if self._ending:  # told before there was anything to be told by
+            return
+        settings = kopf.OperatorSettings()
+        configure(settings)
+
+        def deliver(kind: Kind[Any, Any, Any], body: dict[str, Any], *, deleted: bool) -> None:
+            with contextlib.suppress(RuntimeError):  # the process ends
+                main.call_soon_threadsafe(self._take, kind, body, deleted)
+
         await kopf.operator(
-            registry=registry,
+            registry=bind(self._kinds, deliver),
             settings=settings,
             standalone=True,
-            clusterwide=not namespaces,
-            namespaces=tuple(namespaces),
-            stop_flag=stopped,
+            clusterwide=not self._namespaces,
+            namespaces=tuple(self._namespaces),
+            stop_flag=self._stop,
         )
-    except Exception as error:
-        if getattr(error, "code", None) != HTTPStatus.FORBIDDEN:
-            raise
-        raise WatchRefused from None
 
-
-def watching(kind: Kind[Any, Any, Any], namespaces: Collection[str]) -> bool:
-    """Whether a watcher task of the kind runs for each namespace. Kopf gives no other sign of one that has ended."""
-    wanted = f"watcher for {kind.names.plural}.{VERSION}.{GROUP}@"
-    names = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
-    return all(f"{wanted}{namespace}" in names for namespace in in_each(namespaces))
+    def _take(self, kind: Kind[Any, Any, Any], body: dict[str, Any], deleted: bool) -> None:
+        try:
+            self._loops.deliver(kind, body, deleted=deleted)
+        except Exception as error:  # a body that cannot be taken in; the watchdog tells that it is owed
+            logger.error("a %s was not taken in: %s", kind.names.kind, frames(error))

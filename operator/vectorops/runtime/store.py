@@ -21,6 +21,7 @@ from vectorops.clients.dsn import Target, Tls
 from vectorops.clients.postgres import Database, Databases
 from vectorops.clients.searchservice import SearchService, SearchServices, ServiceAt, ServiceFigures
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
+from vectorops.logs import apart
 from vectorops.runtime.api import SecretKeyRef
 from vectorops.runtime.store_spec import Scheme, SearchSpec, TableSpec, VectorStoreSpec
 
@@ -174,7 +175,7 @@ class Stores:
         key, now = store.database.key, self._clock()
         snapshot = self._snapshots.get(key)
         if snapshot is None or not snapshot.serves(now, max_age):
-            task = asyncio.create_task(read_catalogue(store.database), name="catalogue")
+            task = asyncio.create_task(read_catalogue(store.database), name="catalogue", context=apart())
             task.add_done_callback(_retrieve)
             snapshot = self._snapshots[key] = _Snapshot(now, task)
         try:

@@ -58,11 +58,6 @@ class Tracked:
         """`VectorIndex shop/products` for logs."""
         return f"{self.kind.names.kind} {self.subject.namespace}/{self.subject.name}"
 
-    @property
-    def delivered(self) -> int:
-        """The generation that the watch delivered last, taken over or not."""
-        return int(self.offered["metadata"].get("generation", 0)) if self.offered else self.subject.generation
-
     def offer(self, body: dict[str, Any]) -> bool:
         """Put a body ready for the next pass. True when something turned that it must see; our own writes do not."""
         if older(_version(body), self.resource_version):

@@ -1,30 +1,25 @@
-"""`/metrics`, `/healthz` and `/readyz`, served from a thread of their own.
+"""What `/healthz` and `/readyz` say, and `/metrics`.
 
-A thread, because the point of `/healthz` is to say so when the event loop is blocked, which a server inside that loop
-could not. It fails when the loop has not ticked for a while or when a watch is dead; `/readyz` fails until every kind's
-first listing was taken in, while stopping, and while RBAC keeps us from telling anything by status or events.
+`/healthz` fails when the event loop has not ticked for a while or a watch is dead: only what a restart mends. `/readyz`
+fails until every kind's first listing was taken in, while stopping, while RBAC keeps us from telling anything by status
+or events, and while the API server does not answer: only what a person should see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
 from vectorops import metrics
 
-logger = logging.getLogger(__name__)
-
 BLOCKED_AFTER = 15.0  # seconds without a tick: an honest pass never blocks the loop, the largest import takes two
 TICK = 1.0  # seconds
+SILENT_AFTER = 90.0  # seconds without an answer: two looks of the watchdog that failed, and some
 
 
 @dataclass
@@ -36,6 +31,8 @@ class Health:
     dead_watch: str | None = None
     refused: Callable[[], str | None] = lambda: None
     """What RBAC refuses us and no condition can tell."""
+    silence: Callable[[], float] = lambda: 0.0
+    """Seconds since the API server last answered."""
 
     def alive(self) -> str | None:
         """None, or why the process should be restarted."""
@@ -44,6 +41,14 @@ class Health:
             return f"the event loop has been blocked for {silent:.0f} s"
         return self.dead_watch
 
+    def ready(self) -> str | None:
+        """None, or what a person should see. A restart would mend none of it."""
+        return self.not_ready or self.alive() or self.refused() or self._unanswered()
+
+    def _unanswered(self) -> str | None:
+        silent = self.silence()
+        return f"the API server has not answered for {silent:.0f} s" if silent > SILENT_AFTER else None
+
     async def tick(self) -> None:
         """The heartbeat of the event loop; its lateness is a metric."""
         while True:
@@ -51,28 +56,14 @@ class Health:
             await asyncio.sleep(TICK)
             self.last_tick = time.monotonic()
             metrics.loop_lag(max(0.0, self.last_tick - due))
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Probes every few seconds are no news."""
-
-
-def serve(health: Health, host: str, port: int) -> int:
-    """Serve in a daemon thread. Port 0 takes any free one. Returns the port."""
-    server = make_server(host, port, application(health), _Server, _Quiet)
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    return int(server.server_port)
+            metrics.unanswered(self.silence())
 
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
+Application = Callable[[dict[str, str], StartResponse], Iterable[bytes]]
 
 
-def application(health: Health) -> Callable[[dict[str, str], StartResponse], Iterable[bytes]]:
+def application(health: Health) -> Application:
     """The WSGI application of the three paths."""
     scrape = make_wsgi_app()
 
@@ -83,7 +74,7 @@ def application(health: Health) -> Callable[[dict[str, str], StartResponse], Ite
         if path == "/healthz":
             return _probe(health.alive(), start)
         if path == "/readyz":
-            return _probe(health.not_ready or health.alive() or health.refused(), start)
+            return _probe(health.ready(), start)
         start("404 Not Found", [("Content-Type", "text/plain")])
         return [b"/metrics /healthz /readyz\n"]
 

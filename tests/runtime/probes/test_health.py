@@ -9,8 +9,9 @@ import urllib.request
 
 import pytest
 
-from vectorops.runtime import health as module
-from vectorops.runtime.health import BLOCKED_AFTER, Health, serve
+from vectorops.runtime.probes import health as module
+from vectorops.runtime.probes.health import BLOCKED_AFTER, SILENT_AFTER, Health
+from vectorops.runtime.probes.server import serve
 
 
 @pytest.fixture
@@ -75,3 +76,13 @@ def test_metrics_are_served_in_the_text_format(probes: tuple[Health, str]) -> No
     code, body = get(f"{probes[1]}/metrics")
     assert code == 200
     assert "vectorops_" in body
+
+
+def test_an_api_server_that_is_long_silent_fails_readiness_only(probes: tuple[Health, str]) -> None:
+    health, url = probes
+    health.not_ready, health.silence = None, lambda: SILENT_AFTER - 1
+    assert get(f"{url}/readyz")[0] == 200
+    health.silence = lambda: SILENT_AFTER + 1
+    assert get(f"{url}/healthz")[0] == 200, "a restart would not bring the API server back"
+    code, body = get(f"{url}/readyz")
+    assert (code, "the API server has not answered" in body) == (503, True)
