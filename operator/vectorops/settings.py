@@ -6,13 +6,12 @@ are named in specs and read from Kubernetes), and values of the right type that 
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label, as the API server demands
+from vectorops.names import is_label
 
 
 class Settings(BaseSettings):
@@ -61,7 +60,7 @@ class Settings(BaseSettings):
     @field_validator("watch_namespaces")
     @classmethod
     def _names(cls, value: str) -> str:
-        wrong = [name for name in _split(value) if not NAMESPACE.fullmatch(name)]
+        wrong = [name for name in _split(value) if not is_label(name)]
         if wrong:
             raise ValueError(f"no name of a namespace: {', '.join(wrong)}")
         return value

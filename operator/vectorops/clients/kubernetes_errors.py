@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
+from vectorops.names import is_label, is_object_name
 
 FIELDS_NAMED = 5  # enough to find the fault, short enough for one line
 RETRY_AFTER_CAP = 300.0  # seconds; the cap of our own back-off: no server may park an object for longer
@@ -52,7 +53,13 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The URL path. Names come from Kubernetes objects or were checked as such, still they are quoted."""
+        """The URL path. Names come from Kubernetes objects or were checked as such, still they are quoted.
+
+        Raises Stalled(InvalidSpec) for `.`, `..` and whatever else is no name: a URL swallows a segment of dots, and
+        to get one object would then be to list all.
+        """
+        if not is_object_name(self.name or "x") or not is_label(self.namespace or "x"):
+            raise Stalled(Reason.InvalidSpec, f"a name of {self.resource.rule_name} in spec is none; correct it")
         group = f"/apis/{self.resource.group}" if self.resource.group else "/api"
         parts = [group, self.resource.version]
         if self.namespace is not None:

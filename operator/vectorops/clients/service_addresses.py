@@ -2,7 +2,8 @@
 
 `VECTOROPS_SERVICE_ADDRESSES` holds JSON, or `@FILE` with the same JSON, read again when the file changes, as
 `curl --resolve` does for one name: {"namespace/service:port": ["host:port", ...]}. Refused: any other way to reach an
-address that is not the cluster's; a spec names a Service, never a URL.
+address that is not the cluster's; a spec names a Service, never a URL, and what is no name of one is not pasted into
+an address, whoever let it into the spec.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import json
 import logging
 import re
 from pathlib import Path
+
+from vectorops.errors import Reason, Stalled
+from vectorops.names import is_label
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +60,15 @@ class Addresses:
         self._complained = ""
 
     def of(self, namespace: str, service: str, port: int) -> tuple[str, ...]:
-        """`host:port` of each process behind the Service; without an entry, the Service's own name."""
+        """`host:port` of each process behind the Service; without an entry, the Service's own name.
+
+        Raises Stalled(InvalidSpec) for what is no name: a `/`, `?` or `#` in it would make another host of it.
+        """
+        wanted = f"{namespace}/{service}:{port}"
+        if not (is_label(service) and is_label(namespace) and SERVICE.fullmatch(wanted)):
+            raise Stalled(Reason.InvalidSpec, "spec.service.serviceRef.name is no name of a Service; correct it.")
         self._refresh()
-        listed = self._table.get(f"{namespace}/{service}:{port}")
+        listed = self._table.get(wanted)
         return listed if listed is not None else (f"{service}.{namespace}.svc:{port}",)
 
     def describe(self) -> str:

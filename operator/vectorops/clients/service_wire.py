@@ -62,9 +62,9 @@ class Wire:
         import httpx2
 
         began = time.perf_counter()
-        url = f"{self._scheme}://{address}{path}"
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"} if self._token else {}
         try:
+            url = _url(self._scheme, address, path)
             async with asyncio.timeout(timeout):
                 async with self._client().stream(method, url, json=json, headers=headers) as response:
                     body = await _bounded(response, path, most)
@@ -92,6 +92,14 @@ class Wire:
                 trust_env=False,  # no proxy of the environment between us and a Service
             )
         return self._http
+
+
+def _url(scheme: str, address: str, path: str) -> httpx2.URL:
+    """Put together out of its parts, so that none of them can be read as another one. Raises httpx2.InvalidURL."""
+    import httpx2
+
+    host, _, port = address.rpartition(":")
+    return httpx2.URL(scheme=scheme, host=host, port=int(port), raw_path=path.encode())
 
 
 async def _bounded(response: httpx2.Response, path: str, most: int) -> bytes:

@@ -1,8 +1,9 @@
 """The words that every kind's spec and status are made of.
 
 Fields are snake_case here and camelCase in the API. Every string says how long it may be and every list how many
-items it holds: without bounds the API server refuses CEL rules as too expensive. Rules of the API (CEL) stand on
-the model they speak of, as `rules`.
+items it holds: without bounds the API server refuses CEL rules as too expensive. What becomes part of an address, a
+path or a statement has a pattern out of `vectorops.names`, in the CRD and whenever a stored object is read. Rules of
+the API (CEL) stand on the model they speak of, as `rules`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from vectorops import names
+
 GROUP = "vectorops.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
-Identifier = Annotated[str, Field(min_length=1, max_length=63)]  # CEL counts characters; bytes are checked in code
+ObjectName = Annotated[str, Field(min_length=1, max_length=names.SUBDOMAIN_LENGTH, pattern=names.SUBDOMAIN)]
+Label = Annotated[str, Field(min_length=1, max_length=names.LABEL_LENGTH, pattern=names.LABEL)]
+DataKey = Annotated[str, Field(min_length=1, max_length=names.SUBDOMAIN_LENGTH, pattern=names.DATA_KEY)]
+Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=names.IDENTIFIER)]  # bytes: where it is quoted
+ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=names.MODEL)]
 ShortText = Annotated[str, Field(max_length=1024)]
 Text = Annotated[str, Field(max_length=32768)]
-Token = Annotated[str, Field(max_length=128)]
+Token = Annotated[str, Field(max_length=128, pattern=names.WORD)]
 Decimal = Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")]  # money and ratios: never floats
 Quantity = Annotated[str, Field(max_length=32, pattern=r"^(Auto|[1-9][0-9]*(Ki|Mi|Gi|Ti))$")]
 
@@ -71,7 +77,7 @@ class SecretKeyRef(ApiModel):
     """One key of a Secret in the same namespace. Other namespaces cannot be named, on purpose."""
 
     name: ObjectName = Field(description="Name of the Secret, in the same namespace.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Key within the Secret's data.")
+    key: DataKey = Field(description="Key within the Secret's data.")
 
 
 class CommonSpec(ApiModel):

@@ -11,11 +11,20 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops import names
 from vectorops.clients.dsn import TlsMode
-from vectorops.runtime.api import ApiModel, Decimal, Identifier, Rule, SecretKeyRef
+from vectorops.runtime.api import (
+    ApiModel,
+    Decimal,
+    Identifier,
+    Label,
+    ModelName,
+    ObjectName,
+    Rule,
+    SecretKeyRef,
+)
 
-Prefix = Annotated[str, Field(max_length=256)]
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+Prefix = Annotated[str, Field(max_length=256, pattern=names.TEXT)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -101,7 +110,7 @@ class DatabaseSpec(ApiModel):
 class ServiceRef(ApiModel):
     """A Service in the same namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of the Service.")
+    name: Label = Field(description="Name of the Service.")
     port: int = Field(ge=1, le=65535, description="Its port.")
     scheme: Scheme = Field(default=Scheme.HTTP, description="How it is spoken to.")
 
@@ -109,10 +118,8 @@ class ServiceRef(ApiModel):
 class DeploymentRef(ApiModel):
     """A Deployment in the same namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the Deployment.")
-    container: Annotated[str, Field(min_length=1, max_length=63)] | None = Field(
-        default=None, description="The container that serves. Absent: the only one."
-    )
+    name: ObjectName = Field(description="Name of the Deployment.")
+    container: Label | None = Field(default=None, description="The container that serves. Absent: the only one.")
 
 
 class ServiceSpec(ApiModel):
@@ -165,16 +172,14 @@ class TableSpec(ApiModel):
             message="embeddingColumn cannot be part of the key: name the columns that identify a row.",
         ),
     )
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
-        description="What requests call this table (tableName)."
-    )
+    name: Label = Field(description="What requests call this table (tableName).")
     schema_name: Identifier = Field(default="public", alias="schema", description="Its schema.")
     table: Identifier = Field(description="The table, exactly as in pg_class.relname.")
     key_columns: Annotated[list[Identifier], Field(min_length=1, max_length=8)] | None = Field(
         default=None, description="Columns that identify a row. Absent: the primary key."
     )
     embedding_column: Identifier = Field(default="embedding", description="Its vector or halfvec column.")
-    text_template: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+    text_template: Annotated[str, Field(min_length=1, max_length=4096, pattern=names.TEXT)] | None = Field(
         default=None,
         description='How a row becomes text: "{title}\\n\\n{description}", columns in braces. Without it coverage is '
         "shown and a backfill is refused.",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops import names
 from vectorops.runtime.api import ApiModel, Identifier, Rule
 
 
@@ -24,7 +25,7 @@ class Operator(StrEnum):
     IS_NOT_NULL = "IsNotNull"
 
 
-Value = Annotated[str, Field(max_length=256)]
+Value = Annotated[str, Field(max_length=256, pattern=names.TEXT)]
 
 
 class Where(ApiModel):

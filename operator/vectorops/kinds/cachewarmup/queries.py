@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorops.runtime.api import ApiModel, Identifier, ObjectName, Rule
+from vectorops import names
+from vectorops.runtime.api import ApiModel, DataKey, Identifier, Label, ObjectName, Rule
 
 MOST_CHARACTERS = 2000  # of one query: nobody types more, and a longer one is no search
 
@@ -33,7 +34,7 @@ class FromTable(ApiModel):
         ),
     )
 
-    table_name: Identifier | None = Field(
+    table_name: Label | None = Field(
         default=None, description="An entry of spec.tables of the VectorStore. Or name schema and table."
     )
     schema_name: Identifier = Field(default="public", alias="schema", description="Schema of `table`.")
@@ -60,7 +61,7 @@ class ConfigMapKeyRef(ApiModel):
     """One key of a ConfigMap in the same namespace: one query a line, the most searched first."""
 
     name: ObjectName = Field(description="Name of the ConfigMap, in the same namespace.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Key within its data.")
+    key: DataKey = Field(description="Key within its data.")
 
 
 class Queries(ApiModel):
@@ -76,7 +77,8 @@ class Queries(ApiModel):
     from_table: FromTable | None = Field(default=None, description="The log of searches; the most searched are taken.")
     inline: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]], Field(min_length=1, max_length=1000)
+            list[Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern=names.TEXT)]],
+            Field(min_length=1, max_length=1000),
         ]
         | None
     ) = Field(default=None, description="The queries themselves, the most searched first.")

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops import names
 from vectorops.errors import Reasons
 from vectorops.kinds.cachewarmup.queries import Queries
 from vectorops.runtime.api import (
@@ -48,10 +49,10 @@ class RequestSpec(ApiModel):
     """How the service is asked. Only this path is used, with the store's token."""
 
     method: Method = Field(default=Method.POST, description="POST with a JSON body, or GET with query parameters.")
-    path: Annotated[str, Field(max_length=512, pattern=r"^/[A-Za-z0-9._~/-]*$")] = Field(
+    path: Annotated[str, Field(max_length=512, pattern=names.URL_PATH)] = Field(
         default="/api/vectors/search", description="Path of the search."
     )
-    query_field: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = Field(
+    query_field: Annotated[str, Field(max_length=63, pattern=names.FIELD)] = Field(
         default="query", description="Field of the body, or parameter, that holds the query."
     )
     limit: Annotated[int, Field(ge=1, le=1000)] = Field(

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops import names
 from vectorops.runtime.api import ApiModel, Decimal, Rule
 
 
@@ -80,10 +81,10 @@ class Window(ApiModel):
         ),
     )
 
-    schedule: Annotated[str, Field(min_length=9, max_length=128)] = Field(
+    schedule: Annotated[str, Field(min_length=9, max_length=128, pattern=names.CRON)] = Field(
         description="When a window opens: five cron fields, such as `0 22 * * *`."
     )
     duration_seconds: Annotated[int, Field(ge=60, le=604_800)] = Field(description="How long it stays open.")
-    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+    time_zone: Annotated[str, Field(min_length=1, max_length=64, pattern=names.TIME_ZONE)] = Field(
         default="UTC", description="IANA name of the schedule's time zone, such as Europe/Berlin."
     )

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from vectorops import names
 from vectorops.kinds.embeddingbackfill.parts import (
     Budget,
     Mode,
@@ -21,12 +22,12 @@ from vectorops.kinds.embeddingbackfill.parts import (
 )
 from vectorops.kinds.embeddingbackfill.reasons import Reason
 from vectorops.kinds.embeddingbackfill.status import Status
-from vectorops.runtime.api import CommonSpec, Rule, Token, immutable
+from vectorops.runtime.api import CommonSpec, Label, Rule, Token, immutable
 from vectorops.runtime.approval import Approval, PlanHash
 from vectorops.runtime.kind import Column
 from vectorops.runtime.where import Conditions
 
-Id = Annotated[str, Field(min_length=1, max_length=1024)]
+Id = Annotated[str, Field(min_length=1, max_length=1024, pattern=names.TEXT)]
 
 
 class Spec(CommonSpec):
@@ -38,7 +39,7 @@ class Spec(CommonSpec):
         why="a request stays what it was; create another one",
     )  # fmt: skip
 
-    table_name: Annotated[str, Field(min_length=1, max_length=63)] = Field(
+    table_name: Label = Field(
         description="Name of an entry of spec.tables of the VectorStore; its textTemplate says what is embedded."
     )
     select: Select = Field(
