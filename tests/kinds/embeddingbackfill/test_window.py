@@ -62,7 +62,6 @@ def test_a_window_at_a_moment(when: str) -> None:
         ("99 22 * * *", "UTC", "cron"),
         ("0 22 31 2 *", "UTC", "cron"),
         ("0 22 * * *", "Europe/Atlantis", "timeZone"),
-        ("0 22 * * *", "../../etc/passwd", "timeZone"),
         ("0 22 * * *", "Europe", "timeZone"),
     ],
 )
