@@ -76,13 +76,12 @@ def test_a_name_of_64_bytes_is_found_where_characters_are_fewer() -> None:
     assert too_long(spec(table="é" * 31)) == ()
 
 
-@given(st.text(min_size=1, max_size=63), st.text(min_size=1, max_size=63))
+LETTERS = st.characters(exclude_categories=("Cc", "Cs"))  # a spec takes no control characters, and JSON no surrogates
+
+
+@given(st.text(LETTERS, min_size=1, max_size=63), st.text(LETTERS, min_size=1, max_size=63))
 def test_derived_names_fit_into_63_bytes_and_are_told_apart(table: str, column: str) -> None:
     wanted = spec(table=table, column=column)
-    try:
-        table.encode() + column.encode()
-    except UnicodeEncodeError:
-        return  # not valid Unicode: refused when quoted
     name, build = index_name(wanted), build_name(wanted, UID)
     names = (name, build, old_name(build))
     assert all(len(n.encode()) <= NAME_BYTES for n in names)
