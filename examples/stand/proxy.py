@@ -1,22 +1,26 @@
-"""A TCP proxy between the operator and a server, for tests of what networks do. Refused: anything but 127.0.0.1."""
+"""A TCP proxy between the operator and a server, for tests of what networks do. Refused: anything but 127.0.0.1.
+
+With `tls` it speaks TLS to whoever connects and hands on what is inside: a server that has none gets some.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 
 
 class Proxy:
     """A TCP proxy that can cut every connection, or let nothing through any more."""
 
-    def __init__(self, port: int) -> None:
-        self._to, self.port, self.deaf = port, 0, False
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._to, self.port, self.deaf, self._tls = port, 0, False, tls
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -82,6 +82,11 @@ class Reason(Reasons):
     ProviderAuthenticationFailed = "ProviderAuthenticationFailed", "Put a valid key into the API key Secret."
     QuotaExhausted = "QuotaExhausted", "Raise the quota or pay the bill at the provider."
     RateLimited = "RateLimited", "Nothing: the provider's limit is waited for."
+    ProviderTLSFailed = (
+        "ProviderTLSFailed",
+        "Put the CA's certificate (PEM) into the Secret of spec.embeddings.caSecretRef, or correct the provider's "
+        "certificate.",
+    )
     InvalidAnswer = (
         "InvalidAnswer",
         "Look at the server behind the base URL: what it answered are no usable embeddings.",
@@ -91,6 +96,11 @@ class Reason(Reasons):
     ServiceUnavailable = (
         "ServiceUnavailable",
         "Look at the pods behind the Service (kubectl get pods, kubectl logs); it is asked again by itself.",
+    )
+    ServiceTLSFailed = (
+        "ServiceTLSFailed",
+        "Put the CA's certificate (PEM) into the Secret of spec.service.caSecretRef, or correct the service's "
+        "certificate.",
     )
     ServiceTimeout = "ServiceTimeout", "Look at the service's pool and at the database's load; it is asked again."
     ServiceAnswerInvalid = (

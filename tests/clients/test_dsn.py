@@ -84,3 +84,11 @@ def test_a_key_is_stable_differs_with_every_part_and_tells_nothing() -> None:
     assert len({target.key for target in targets}) == len(targets)
     assert Target(url).key == Target(url).key
     assert CANARY not in f"{Target(url).key} {Target(url)!r}"
+
+
+@pytest.mark.parametrize("ca", ["no certificate", "kein Zertifikät", "-----BEGIN CERTIFICATE-----\nAA\n"])
+def test_a_ca_that_is_none_is_an_invalid_secret(ca: str) -> None:
+    url = SecretStr("postgresql://u:p@h/d")
+    with pytest.raises(Stalled, match=r"spec\.database\.tls\.caSecretRef is no PEM") as caught:
+        connect_arguments(Target(url, Tls(TlsMode.VERIFY_FULL, ca_pem=ca)))
+    assert caught.value.reason == Reason.SecretInvalid

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from vectorops.clients.postgres import Databases, Target
@@ -142,6 +143,25 @@ async def test_tls_of_the_spec_is_read_from_its_secrets(databases: Databases) ->
     with pytest.raises(Stalled, match="no PEM") as caught:
         await stores.resolve("team", "shop")
     assert caught.value.reason == Reason.SecretInvalid
+
+
+async def test_the_service_s_ca_is_read_from_its_secret_and_read_anew_once_it_was_none(databases: Databases) -> None:
+    cluster = Cluster(db=NOWHERE)
+    stores = stores_of(cluster, databases)
+    service = {"serviceRef": {"name": "api", "port": 443, "scheme": "HTTPS"}}
+    stores.seen("team", "shop", body(service={**service, "caSecretRef": {"name": "ca", "key": "ca.crt"}}))
+    store = await stores.resolve("team", "shop")
+    with pytest.raises(Stalled, match="Secret ca"):
+        await stores.service(store)
+    cluster.values["ca"] = "no certificate"
+    with pytest.raises(Stalled, match="no PEM") as caught:
+        await stores.service(store)
+    assert (caught.value.reason, cluster.forgotten) == (Reason.SecretInvalid, ["ca"])
+    cluster.values["ca"] = trustme.CA().cert_pem.bytes().decode()
+    first = await stores.service(store)
+    assert await stores.service(store) is first
+    cluster.values["ca"] = trustme.CA().cert_pem.bytes().decode()
+    assert await stores.service(store) is not first  # rotated
 
 
 # -- the shared snapshot -----------------------------------------------------------------------

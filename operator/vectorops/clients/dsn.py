@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr
 
+from vectorops.clients.tls.trust import trust
 from vectorops.errors import Reason, Stalled
 
 _KEY_SALT = secrets.token_bytes(32)  # of this process only: a key in a log cannot be tried against guessed passwords
@@ -166,21 +167,10 @@ def _ssl_argument(tls: Tls, mode: TlsMode) -> ssl.SSLContext | str | bool:
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     context.set_alpn_protocols(["postgresql"])
     if verify:
-        _trust(context, tls.ca_pem)
+        trust(context, tls.ca_pem, "spec.database.tls.caSecretRef")
     if tls.cert_pem is not None:
         _present(context, tls)
     return context
-
-
-def _trust(context: ssl.SSLContext, ca_pem: str | None) -> None:
-    if ca_pem is None:
-        context.load_default_certs()
-        return
-    try:
-        context.load_verify_locations(cadata=ca_pem)
-    except (ssl.SSLError, ValueError):
-        text = "The CA in spec.database.tls.caSecretRef is no PEM certificate; put one there."
-        raise Stalled(Reason.SecretInvalid, text) from None
 
 
 def _present(context: ssl.SSLContext, tls: Tls) -> None:

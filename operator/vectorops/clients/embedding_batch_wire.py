@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Any, TypeAlias
@@ -35,7 +36,8 @@ Special: TypeAlias = Callable[[int], type[OperatorError] | None]  # what a statu
 class BatchWire:
     """A connection pool to one base URL with one key."""
 
-    def __init__(self, base_url: str, api_key: str | None, timeout: float) -> None:
+    def __init__(self, base_url: str, api_key: str | None, timeout: float, trust: ssl.SSLContext | None = None) -> None:
+        """`trust` None: the system's CAs."""
         import openai
 
         for name in QUIET:
@@ -45,6 +47,7 @@ class BatchWire:
             follow_redirects=False,
             timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
             headers={"Accept-Encoding": "identity"},
+            verify=trust or True,
         )
         self._client = openai.AsyncOpenAI(
             api_key=api_key or "none", base_url=base_url, organization="", project="", max_retries=0, http_client=http

@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from vectorops.clients.embedding_errors import Refusal, RejectedInput, Unanswered, from_refusal
+from vectorops.clients.tls.renewed import Renewed
 from vectorops.errors import OperatorError, Reason, Stalled
 
 if TYPE_CHECKING:
@@ -103,71 +105,72 @@ class Batches:
 
     def __init__(self, base_url: str, api_key: SecretStr | None, timeout: float) -> None:
         self._base_url, self._api_key, self._timeout = base_url, api_key, timeout
-        self._wire: BatchWire | None = None
-        self._opening = asyncio.Lock()
+        self.wire: Renewed[BatchWire] = Renewed(self._new_wire)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._wire is not None:
-            await self._wire.close()
+        await self.wire.close()
 
     async def upload(self, nonce: str, file: IO[bytes]) -> str:
         """Upload the input file; its id. Streamed from `file`."""
-        answer = await (await self._open()).upload(file_name(nonce), file)
-        return _word(answer, "id")
+        async with self.wire.use() as wire:
+            return _word(await wire.upload(file_name(nonce), file), "id")
 
     async def create(self, nonce: str, input_file: str) -> Seen:
         """Create the batch. Raises Unanswered when it may have been created all the same: `find` tells."""
-        return read_batch(await (await self._open()).create(input_file, {METADATA_KEY: nonce}))
+        async with self.wire.use() as wire:
+            return read_batch(await wire.create(input_file, {METADATA_KEY: nonce}))
 
     async def look(self, batch_id: str) -> Seen:
         """The batch now. Raises Gone."""
-        return read_batch(await (await self._open()).retrieve(batch_id))
+        async with self.wire.use() as wire:
+            return read_batch(await wire.retrieve(batch_id))
 
     async def cancel(self, batch_id: str) -> None:
         """Ask for its end; what is done by then can still be had. One that has ended is left alone."""
-        await (await self._open()).cancel(batch_id)
+        async with self.wire.use() as wire:
+            await wire.cancel(batch_id)
 
     async def find(self, nonce: str, since: datetime) -> Seen | None:
         """The batch with that nonce, if the provider has one that was created after `since`."""
-        wire = await self._open()
-        async for entry in wire.batches():
-            found = read_batch(entry)
-            if found.nonce == nonce:
-                return found
-            if found.created and (since - found.created).total_seconds() > LOOK_SECONDS:
-                return None  # newest first
+        async with self.wire.use() as wire:
+            async for entry in wire.batches():
+                found = read_batch(entry)
+                if found.nonce == nonce:
+                    return found
+                if found.created and (since - found.created).total_seconds() > LOOK_SECONDS:
+                    return None  # newest first
         return None
 
     async def find_files(self, nonce: str) -> tuple[str, ...]:
         """Input files with that nonce in their name."""
-        wire, name = await self._open(), file_name(nonce)
-        return tuple([_word(file, "id") async for file in wire.files() if file.get("filename") == name])
+        name = file_name(nonce)
+        async with self.wire.use() as wire:
+            return tuple([_word(file, "id") async for file in wire.files() if file.get("filename") == name])
 
     async def delete_file(self, file_id: str) -> None:
         """Delete a file; one that is gone already is as good."""
-        await (await self._open()).delete(file_id)
+        async with self.wire.use() as wire:
+            await wire.delete(file_id)
 
     async def results(self, file_id: str, dimensions: int) -> AsyncIterator[list[Result]]:
         """The lines of an output or error file, some hundred at a time, in constant memory. Raises Gone, Stalled."""
-        wire = await self._open()
         lines: list[bytes] = []
-        async for line in wire.lines(file_id, dimensions):
-            lines.append(line)
-            if len(lines) >= CHUNK_LINES:
-                yield await asyncio.to_thread(read_results, lines, dimensions)
-                lines = []
+        async with self.wire.use() as wire:
+            async for line in wire.lines(file_id, dimensions):
+                lines.append(line)
+                if len(lines) >= CHUNK_LINES:
+                    yield await asyncio.to_thread(read_results, lines, dimensions)
+                    lines = []
         if lines:
             yield await asyncio.to_thread(read_results, lines, dimensions)
 
-    async def _open(self) -> BatchWire:
-        async with self._opening:
-            if self._wire is None:  # half a second of imports, off the event loop
-                module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_batch_wire")
-                key = self._api_key.get_secret_value() if self._api_key else None
-                wire: BatchWire = await asyncio.to_thread(module.BatchWire, self._base_url, key, self._timeout)
-                self._wire = wire
-            return self._wire
+    async def _new_wire(self, trust: ssl.SSLContext | None) -> BatchWire:
+        # half a second of imports, off the event loop
+        module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_batch_wire")
+        key = self._api_key.get_secret_value() if self._api_key else None
+        wire: BatchWire = await asyncio.to_thread(module.BatchWire, self._base_url, key, self._timeout, trust)
+        return wire
 
 
 def read_results(lines: Sequence[bytes], dimensions: int) -> list[Result]:

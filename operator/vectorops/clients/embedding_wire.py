@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ import httpx2
 
 from vectorops.clients.embedding_errors import Refusal, Unanswered, from_refusal, retry_after
 from vectorops.clients.embedding_packing import MAX_INPUTS
-from vectorops.errors import OperatorError, Reason, Transient
+from vectorops.clients.tls.trust import flaw
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
     import openai
@@ -32,7 +34,10 @@ NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, http
 class Wire:
     """A connection pool to one base URL with one key."""
 
-    def __init__(self, base_url: str, api_key: str | None, dimensions: int, timeout: float) -> None:
+    def __init__(
+        self, base_url: str, api_key: str | None, dimensions: int, timeout: float, trust: ssl.SSLContext | None = None
+    ) -> None:
+        """`trust` None: the system's CAs."""
         import openai
 
         for name in QUIET:
@@ -44,6 +49,7 @@ class Wire:
             timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
             headers={"Accept-Encoding": "identity"},
             event_hooks={"response": [self._bound]},
+            verify=trust or True,
         )
         # organization and project would otherwise be taken from the operator's environment
         self._client = openai.AsyncOpenAI(
@@ -115,6 +121,9 @@ def refused(error: openai.APIStatusError) -> OperatorError:
 
 def broken(cause: BaseException) -> OperatorError:
     """What a request that was not answered means."""
+    if isinstance(cause, httpx2.ConnectError) and (untrusted := flaw(cause)) is not None:
+        text = f"the provider is not asked: {untrusted}. {Reason.ProviderTLSFailed.next_step}"
+        return Stalled(Reason.ProviderTLSFailed, text)
     if isinstance(cause, NOT_SENT):
         return Transient(Reason.ProviderUnavailable, "the provider cannot be reached")
     if isinstance(cause, httpx2.DecodingError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, 
 from vectorops.clients.embedding_flow import Breaker, Flow
 from vectorops.clients.embedding_limits import Clock, Limits, Pause
 from vectorops.clients.embedding_tokens import Load, Measured, Meter
+from vectorops.clients.tls.renewed import Renewed
+from vectorops.clients.tls.trust import trusting
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"  # said here, or the library would take it from the environment
 REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
+CA_FIELD = "spec.embeddings.caSecretRef"
 PROBE = "vector"  # an innocent text: when it is refused too, the request is wrong and not the text
 
 
@@ -71,10 +75,23 @@ class Embedder:
         self.answered = False  # whether it ever gave a usable answer in this process
         self._pause = Pause(clock)
         self._api_key, self._timeout = api_key, timeout
-        self._wire: Wire | None = None
-        self._opening = asyncio.Lock()
+        self._wire: Renewed[Wire] = Renewed(self._new_wire)
+        self._ca_pem: str | None = None
         self._options: dict[str, Any] = {"dimensions": account.dimensions, "encoding_format": "base64"}
         self.batches = Batches(account.base_url, api_key, timeout)
+
+    def believe(self, ca_pem: str | None) -> None:
+        """Whose certificates count from the next request on; None: the system's CAs. Raises Stalled(SecretInvalid)."""
+        if ca_pem != self._ca_pem:
+            trust = trusting(ca_pem, CA_FIELD) if ca_pem is not None else None
+            self._wire.trust = self.batches.wire.trust = trust
+            self._ca_pem = ca_pem
+
+    @property
+    def fingerprint(self) -> str:
+        """The account's, and the CA's where one is named: what an attempt depends on. Safe to show."""
+        ca = hashlib.sha256(self._ca_pem.encode()).hexdigest()[:16] if self._ca_pem is not None else ""
+        return self.account.fingerprint + ca
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Wait until the limits allow it, then send one request."""
@@ -134,8 +151,7 @@ class Embedder:
     async def close(self) -> None:
         """Close the connections."""
         await self.batches.close()
-        if self._wire is not None:
-            await self._wire.close()
+        await self._wire.close()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -147,23 +163,20 @@ class Embedder:
         self._do_without(RefusedParameter(parameter))
 
     async def _post(self, texts: Sequence[str], heard: Heard) -> bytearray:
-        wire = await self._open()
-        while True:
-            try:
-                return await wire.post(self.account.model, texts, self._options, heard)
-            except RefusedParameter as error:
-                self._do_without(error)
+        async with self._wire.use() as wire:
+            while True:
+                try:
+                    return await wire.post(self.account.model, texts, self._options, heard)
+                except RefusedParameter as error:
+                    self._do_without(error)
 
-    async def _open(self) -> Wire:
-        async with self._opening:
-            if self._wire is None:
-                # half a second of imports, off the event loop
-                module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_wire")
-                key = self._api_key.get_secret_value() if self._api_key else None
-                where, dimensions = self.account.base_url, self.account.dimensions
-                wire: Wire = await asyncio.to_thread(module.Wire, where, key, dimensions, self._timeout)
-                self._wire = wire
-            return self._wire
+    async def _new_wire(self, trust: ssl.SSLContext | None) -> Wire:
+        # half a second of imports, off the event loop
+        module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_wire")
+        key = self._api_key.get_secret_value() if self._api_key else None
+        where, dimensions = self.account.base_url, self.account.dimensions
+        wire: Wire = await asyncio.to_thread(module.Wire, where, key, dimensions, self._timeout, trust)
+        return wire
 
     def _do_without(self, error: RefusedParameter) -> None:
         # An optional parameter that the server does not know: its own choice is checked when it answers.
@@ -199,20 +212,25 @@ class Embedders:
         model: str,
         dimensions: int,
         base_url: str | None = None,
+        ca_pem: str | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
     ) -> Embedder:
         """The store's embedder; the same one while key, URL, model and dimensions stay. Sends nothing.
 
-        Raises Stalled (SecretInvalid) for a base URL that is none, and for a key that cannot be sent.
+        Raises Stalled (SecretInvalid) for a base URL that is none, for a key that cannot be sent, and for a CA that is
+        none or would verify nothing. A CA that was rotated is no other account: it counts from the next request on.
         """
         url = checked_base_url(base_url or DEFAULT_BASE_URL)
         _check_key(api_key, url)
+        _check_ca(ca_pem, url)
         key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest() if api_key else ""
         account = Account(store_uid, url, key_hash, model, dimensions)
         embedder = self._open.get(account)
         if embedder is None:
-            embedder = self._open[account] = Embedder(account, api_key, self._timeout, self._clock)
+            embedder = Embedder(account, api_key, self._timeout, self._clock)
+        embedder.believe(ca_pem)
+        self._open[account] = embedder
         if embedder.limits.stated != (requests_per_minute, tokens_per_minute):
             embedder.limits.restate(requests_per_minute, tokens_per_minute)
         if requests_per_minute is not None and tokens_per_minute is not None:
@@ -252,6 +270,12 @@ def _check_key(api_key: SecretStr | None, base_url: str) -> None:
     if not (key.isascii() and key.isprintable()):
         message = "the value under spec.embeddings.apiKeySecretRef holds characters that no key has, such as a newline"
         raise Stalled(Reason.SecretInvalid, f"{message}; put the key there and nothing else")
+
+
+def _check_ca(ca_pem: str | None, base_url: str) -> None:
+    if ca_pem is not None and urlsplit(base_url).scheme != "https":
+        message = f"{CA_FIELD} verifies nothing, for the URL under spec.embeddings.baseURLSecretRef begins with http://"
+        raise Stalled(Reason.SecretInvalid, f"{message}; write https:// there, or remove caSecretRef")
 
 
 __all__ = ["Account", "Embedded", "Embedder", "Embedders", "RejectedInput", "Unanswered"]

@@ -19,10 +19,12 @@ from vectorops.clients import service_figures as figures_of
 from vectorops.clients.service_addresses import Addresses
 from vectorops.clients.service_figures import CacheFigures, Counters, Interval, JobFigures, PoolFigures
 from vectorops.clients.service_wire import Answer, Wire, invalid
+from vectorops.clients.tls.trust import trusting
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 F = TypeVar("F")
 
+CA_FIELD = "spec.service.caSecretRef"
 SECONDS = 10.0  # for a whole answer: the worst search that thresholds speak of takes 2
 MOST_BYTES = 256 * 1024  # an answer of 10 results with titles has 2 KB
 MOST_METRICS_BYTES = 2 * 1024 * 1024  # a busy process exposes some hundred KB
@@ -62,6 +64,7 @@ class ServiceAt:
     name: str
     port: int
     https: bool = False
+    ca_pem: str | None = None  # the only CA that is believed; None: the system's
 
 
 class SearchService:
@@ -76,10 +79,12 @@ class SearchService:
         https: bool = False,
         token: SecretStr | None = None,
         addresses: Addresses | None = None,
+        ca_pem: str | None = None,
     ) -> None:
-        """Nothing is opened before the first request."""
+        """Nothing is opened before the first request. Raises Stalled(SecretInvalid) for a CA that is none."""
         self.namespace, self.name, self.port = namespace, name, port
-        self._wire = Wire(https, token)
+        trust = trusting(ca_pem, CA_FIELD) if ca_pem is not None else None
+        self._wire = Wire(https, token, f"{name}.{namespace}.svc", trust)
         self._addresses = addresses or Addresses()
         self._turn = count()
         self._former: dict[str, Counters] = {}
@@ -91,8 +96,8 @@ class SearchService:
     async def call(self, method: str, path: str, *, json: Any | None = None, timeout: float = SECONDS) -> Answer:
         """One request; GET goes to the next process where one cannot be reached.
 
-        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects), Transient (ServiceUnavailable, ServiceTimeout,
-        ServiceAnswerInvalid).
+        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects, ServiceTLSFailed), Transient (ServiceUnavailable,
+        ServiceTimeout, ServiceAnswerInvalid).
         """
         listed = self._listed()
         start = next(self._turn) % len(listed)
@@ -225,12 +230,13 @@ class SearchServices:
     async def open(self, owner: tuple[str, str], at: ServiceAt, token: SecretStr | None) -> SearchService:
         """The owner's service; the same reference with the same token is one object, which keeps its counters.
 
-        A changed reference or token is a new object, and the former one is closed.
+        A changed reference, token or CA is a new object, and the former one is closed. Raises Stalled(SecretInvalid).
         """
         former = self._open.get(owner)
         if former is not None and former[:2] == (at, token):
             return former[2]
-        service = SearchService(at.namespace, at.name, at.port, https=at.https, token=token, addresses=self._addresses)
+        how: dict[str, Any] = {"https": at.https, "token": token, "ca_pem": at.ca_pem, "addresses": self._addresses}
+        service = SearchService(at.namespace, at.name, at.port, **how)
         self._open[owner] = (at, token, service)
         if former is not None:
             await former[2].close()

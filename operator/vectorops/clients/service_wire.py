@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json as jsonlib
+import ssl
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from vectorops.errors import Reason, Stalled, Transient
+from vectorops.clients.tls.trust import flaw
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,10 +43,14 @@ class Answer:
 
 
 class Wire:
-    """A connection pool to the processes of one service, with one token."""
+    """A connection pool to the processes of one service, with one token and one idea of whom to believe."""
 
-    def __init__(self, https: bool, token: SecretStr | None) -> None:
+    def __init__(
+        self, https: bool, token: SecretStr | None, name: str = "", trust: ssl.SSLContext | None = None
+    ) -> None:
+        """`name` is what a certificate must be for, whatever address is asked; `trust` None: the system's CAs."""
         self._scheme, self._token = "https" if https else "http", token
+        self._trust, self._extensions = trust, {"sni_hostname": name} if https and name else {}
         self._http: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
@@ -56,8 +62,8 @@ class Wire:
     async def ask(self, address: str, method: str, path: str, json: Any, timeout: float, most: int) -> Answer:
         """One request to `host:port`; at most `most` bytes and `timeout` seconds for the whole of it.
 
-        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects), Transient (ServiceUnavailable, ServiceTimeout,
-        ServiceAnswerInvalid).
+        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects, ServiceTLSFailed), Transient (ServiceUnavailable,
+        ServiceTimeout, ServiceAnswerInvalid).
         """
         import httpx2
 
@@ -66,7 +72,8 @@ class Wire:
         try:
             url = _url(self._scheme, address, path)
             async with asyncio.timeout(timeout):
-                async with self._client().stream(method, url, json=json, headers=headers) as response:
+                ask = self._client().stream(method, url, json=json, headers=headers, extensions=self._extensions)
+                async with ask as response:
                     body = await _bounded(response, path, most)
         except TimeoutError:
             text = f"{method} {path} was not answered within {timeout:g} s. {Reason.ServiceTimeout.next_step}"
@@ -74,8 +81,7 @@ class Wire:
         except httpx2.InvalidURL:
             raise invalid(path, "cannot be asked for: it is no path") from None
         except httpx2.HTTPError as error:
-            text = f"{address} did not answer {path} ({type(error).__name__}). "
-            raise Transient(Reason.ServiceUnavailable, text + Reason.ServiceUnavailable.next_step) from error
+            raise _unanswered(error, address, path) from error
         seconds = time.perf_counter() - began
         _refuse(response.status_code, path)
         text = body.decode("utf-8", errors="replace")
@@ -89,6 +95,7 @@ class Wire:
                 follow_redirects=False,
                 timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the whole is bounded by each request
                 headers={"Accept-Encoding": "identity", "User-Agent": "vectorops"},
+                verify=self._trust or True,
                 trust_env=False,  # no proxy of the environment between us and a Service
             )
         return self._http
@@ -112,6 +119,16 @@ async def _bounded(response: httpx2.Response, path: str, most: int) -> bytes:
             raise invalid(path, f"is larger than {most // 1024} KiB")
         parts.append(part)
     return b"".join(parts)
+
+
+def _unanswered(error: httpx2.HTTPError, address: str, path: str) -> OperatorError:
+    import httpx2
+
+    if isinstance(error, httpx2.ConnectError) and (untrusted := flaw(error)) is not None:
+        text = f"{address} is not asked: {untrusted}. {Reason.ServiceTLSFailed.next_step}"
+        return Stalled(Reason.ServiceTLSFailed, text)
+    text = f"{address} did not answer {path} ({type(error).__name__}). {Reason.ServiceUnavailable.next_step}"
+    return Transient(Reason.ServiceUnavailable, text)
 
 
 def _refuse(status: int, path: str) -> None:

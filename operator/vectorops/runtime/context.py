@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from vectorops.errors import Stalled
+
 if TYPE_CHECKING:
-    from vectorops.clients.embeddings import Embedders
+    from vectorops.clients.embeddings import Embedder, Embedders
     from vectorops.clients.kubernetes import Kubernetes
     from vectorops.clients.postgres import Databases
     from vectorops.clients.secrets import Secrets
-    from vectorops.runtime.store import Stores
+    from vectorops.runtime.store import Store, Stores
     from vectorops.runtime.work import Work
 
 
@@ -41,3 +43,30 @@ class Context:
     work: Work
     clock: Callable[[], datetime] = field(default=utc_now)
     cluster_uid: Callable[[], Awaitable[str]] = field(default=no_cluster)
+
+    async def embedder(self, store: Store, model: str | None = None) -> Embedder:
+        """The store's account for one model, its own where none is named; URL, key and CA are as the Secrets are now.
+
+        Raises Stalled (SecretNotFound, SecretInvalid); what was invalid is read anew next time.
+        """
+        declared = store.spec.embeddings
+        assert declared is not None, "told as a flaw before"
+        refs = {"url": declared.base_url_secret_ref, "key": declared.api_key_secret_ref, "ca": declared.ca_secret_ref}
+        named = {what: ref for what, ref in refs.items() if ref is not None}
+        values = {what: await self.secrets.value(store.namespace, ref.name, ref.key) for what, ref in named.items()}
+        url, ca, limits = values.get("url"), values.get("ca"), declared.rate_limits
+        try:
+            return self.embedders.open(
+                store.uid,
+                api_key=values.get("key"),
+                model=model or declared.model,
+                dimensions=declared.dimensions,
+                base_url=url.get_secret_value() if url else None,
+                ca_pem=ca.get_secret_value() if ca else None,
+                requests_per_minute=limits.requests_per_minute if limits else None,
+                tokens_per_minute=limits.tokens_per_minute if limits else None,
+            )
+        except Stalled:
+            for ref in named.values():
+                self.secrets.forget(store.namespace, ref.name)
+            raise

@@ -41,6 +41,8 @@ SUSPENDED_LOOK_SECONDS = 60.0
 _READ_ANEW = frozenset({Reason.AuthenticationFailed, Reason.TLSFailed, Reason.SecretInvalid, Reason.DatabaseNotFound})
 """Failures that a corrected Secret mends: the next pass reads it again instead of waiting out its minute."""
 
+_SERVICE_READ_ANEW = frozenset({Reason.ServiceAuthenticationFailed, Reason.ServiceTLSFailed})
+
 
 @dataclass(frozen=True)
 class Store:
@@ -195,26 +197,33 @@ class Stores:
     async def service(self, store: Store) -> SearchService:
         """The store's search service. Raises Stalled (ServiceNotDeclared, SecretNotFound, SecretInvalid).
 
+        A certificate must be for NAME.NAMESPACE.svc, whatever the address.
+
         Two stores that name the same Service, perhaps with different tokens, have a client each.
         """
         declared = store.spec.service
         if declared is None:
             text = f"VectorStore {store.name} names no search service. {Reason.ServiceNotDeclared.next_step}"
             raise Stalled(Reason.ServiceNotDeclared, text)
-        auth, ref = declared.auth_secret_ref, declared.service_ref
+        auth, ref, trusted = declared.auth_secret_ref, declared.service_ref, declared.ca_secret_ref
         token = await self._value(store.namespace, auth) if auth is not None else None
         if auth is not None and token is not None and not _fits_a_header(token):
             self._secrets.forget(store.namespace, auth.name)
             text = f"Secret {auth.name}, key {auth.key}: a bearer token is printable ASCII without spaces; "
             raise Stalled(Reason.SecretInvalid, text + "write the token alone, without a line break.")
-        at = ServiceAt(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS)
-        return await self._services.open((store.namespace, store.name), at, token)
+        ca = (await self._value(store.namespace, trusted)).get_secret_value() if trusted else None
+        at = ServiceAt(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS, ca)
+        try:
+            return await self._services.open((store.namespace, store.name), at, token)
+        except Stalled:  # the CA is none
+            self.forget_service_secrets(store)
+            raise
 
     async def service_figures(self, store: Store, max_age: float = 0.0) -> ServiceFigures:
         """One sweep over the store's search service, or the last one if it is no older than `max_age` seconds.
 
         Raises as `service` does; what it answers stands in the figures. A figure of an interval is of the time between
-        two sweeps, whoever asked for them. A refused token is forgotten: a corrected Secret is read at the next sweep.
+        two sweeps, whoever asked for them. What was refused is forgotten: a corrected Secret is read at the next sweep.
         """
         key, now = (store.namespace, store.name), self._clock()
         begun, known = self._sweeps.get(key, (-math.inf, None))
@@ -222,15 +231,16 @@ class Stores:
             return known
         seen = await (await self.service(store)).figures()
         self._sweeps[key] = (now, seen)
-        if seen.failure is not None and seen.failure.reason == Reason.ServiceAuthenticationFailed:
-            self.forget_token(store)
+        if seen.failure is not None and seen.failure.reason in _SERVICE_READ_ANEW:
+            self.forget_service_secrets(store)
         return seen
 
-    def forget_token(self, store: Store) -> None:
-        """The search service refused the token: read its Secret anew next time."""
+    def forget_service_secrets(self, store: Store) -> None:
+        """The search service refused the token, or we its certificate: read the Secrets anew next time."""
         declared = store.spec.service
-        if declared is not None and declared.auth_secret_ref is not None:
-            self._secrets.forget(store.namespace, declared.auth_secret_ref.name)
+        for ref in (declared.auth_secret_ref, declared.ca_secret_ref) if declared is not None else ():
+            if ref is not None:
+                self._secrets.forget(store.namespace, ref.name)
 
     def forget(self, store: Store) -> None:
         """Drop the snapshot: we changed what it shows."""

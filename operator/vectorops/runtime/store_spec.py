@@ -125,9 +125,20 @@ class DeploymentRef(ApiModel):
 class ServiceSpec(ApiModel):
     """The search service of the runbook: asked for its figures once a period, and for its cache by a CacheWarmup."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            rule="!has(self.caSecretRef) || (has(self.serviceRef.scheme) && self.serviceRef.scheme == 'HTTPS')",
+            message="caSecretRef verifies nothing over HTTP: set serviceRef.scheme to HTTPS.",
+        ),
+    )
     service_ref: ServiceRef = Field(description="The Service whose endpoints the runbook's health checks ask.")
     deployment_ref: DeploymentRef | None = Field(default=None, description="The Deployment behind it.")
     auth_secret_ref: SecretKeyRef | None = Field(default=None, description="Bearer token sent to it.")
+    ca_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="PEM of the CA, the only one that is believed; its certificate must be for NAME.NAMESPACE.svc. "
+        "Absent: the system's CAs.",
+    )
 
 
 class RateLimits(ApiModel):
@@ -150,6 +161,11 @@ class EmbeddingsSpec(ApiModel):
         alias="baseURLSecretRef",
         description="Base URL of the provider, ending in /v1. In a Secret, so that whoever gives the URL also gives "
         "the key. Absent: OpenAI.",
+    )
+    ca_secret_ref: SecretKeyRef | None = Field(
+        default=None,
+        description="PEM of the CA that signed the provider's certificate, the only one that is believed. Absent: the "
+        "system's CAs.",
     )
     rate_limits: RateLimits | None = Field(default=None, description="Limits that all requests of this store share.")
     price_usd_per_million_tokens: Decimal | None = Field(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trustme
 
 from stand.provider import Provider, vector_for
+from stand.proxy import Proxy
 from vectorops.clients.embedding_limits import Clock
 from vectorops.clients.embedding_packing import MAX_TEXT_TOKENS, OPTIMISTIC_BYTES, cut
 from vectorops.clients.embeddings import Embedders
@@ -164,3 +167,25 @@ async def test_an_answer_is_in_the_table_within_two_seconds_and_until_then_at_ri
             await asyncio.sleep(0.02)
     await backfill.until(lambda v: v.complete)
     assert backfill.status.cost is not None and backfill.status.cost.at_risk_tokens == 0
+
+
+async def test_a_backfill_behind_a_private_ca_goes_on_as_soon_as_the_right_one_is_in_the_secret(
+    world: World, db: Any, provider: Provider
+) -> None:
+    ours, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.issue_cert("localhost").configure_cert(context)
+    front = Proxy(provider.port, tls=context)
+    await front.start()
+    held = world.kubernetes.secrets["ai"]
+    held |= {"url": f"https://localhost:{front.port}/v1", "ca.crt": trustme.CA().cert_pem.bytes().decode()}
+    world.embeddings["caSecretRef"] = {"name": "ai", "key": "ca.crt"}
+    world.declare()
+    backfill = world.backfill()
+    verdict = await backfill.until(lambda v: v.stalled)
+    assert (str(verdict.reason), provider.bill()["requests"]) == ("ProviderTLSFailed", 0)
+    assert "caSecretRef" in verdict.message
+    held["ca.crt"] = ours.cert_pem.bytes().decode()
+    world.ctx.secrets.forget("shop", "ai")  # a minute has passed
+    assert str((await backfill.until(lambda v: v.complete)).reason) == "Succeeded"
+    assert await missing(db) == 0
+    await front.stop()

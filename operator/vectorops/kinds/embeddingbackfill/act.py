@@ -13,7 +13,6 @@ from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
 from vectorops.kinds.embeddingbackfill.filling import GRACE, fill_table, work
 from vectorops.kinds.embeddingbackfill.observation import Observation
-from vectorops.kinds.embeddingbackfill.observe import open_embedder
 from vectorops.kinds.embeddingbackfill.parts import Throttle
 from vectorops.kinds.embeddingbackfill.resource import Mode, Spec
 from vectorops.kinds.embeddingbackfill.run import CONCURRENCY, Run
@@ -61,7 +60,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         uid=subject.uid,
         token=spec.run_token or "",
         database=store.database,
-        embedder=await open_embedder(ctx, store),
+        embedder=await ctx.embedder(store),
         target=observed.target,
         terms=action.terms,
         counts=observed.counts,

@@ -63,7 +63,7 @@ async def work(job: Job, run: Run, fill: Callable[[Run], Coroutine[Any, Any, End
         await failed_attempt(run, error)
         raise
     finally:
-        run.ended_at = datetime.now(UTC)
+        run.ended_at, run.ended_with = datetime.now(UTC), run.embedder.fingerprint
 
 
 async def fill_table(run: Run, once: Step | None = None) -> End:

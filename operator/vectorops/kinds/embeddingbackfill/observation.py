@@ -122,7 +122,7 @@ class WorkSeen:
     running: bool
     target: Target
     terms: Terms
-    fingerprint: str  # of the account at the provider
+    fingerprint: str  # of the account at the provider, and of the CA that is believed
     counts: Counts  # as it found them, moved on by what it did
     stopping: bool = False  # asked to end; what is in flight is still written
     end: End | None = None

@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from pydantic import SecretStr
-
 from vectorops.clients.catalogue import Catalogue
-from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import statements
 from vectorops.errors import OperatorError, Reason, Stalled
 from vectorops.kinds.embeddingbackfill.asking import look_at_selection
@@ -64,7 +61,7 @@ async def _picture(
     ctx: Context, store: Store, subject: Subject, spec: Spec, target: Target, catalogue: Catalogue, absent: int
 ) -> Observation:
     """Account, counts and work of what can be filled."""
-    embedder = await open_embedder(ctx, store)
+    embedder = await ctx.embedder(store)
     # the account before the work: what the work saves on it meanwhile is counted late, and never twice
     account = await read_account(ctx, store, subject, spec, target)
     build = next((build.phase for build in catalogue.builds if build.table_oid == target.oid), "")
@@ -77,7 +74,7 @@ async def _picture(
     return Observation(
         declared=target.declared,
         target=target,
-        fingerprint=embedder.account.fingerprint,
+        fingerprint=embedder.fingerprint,
         database=store.database.key,
         build=build,
         counts=counts,
@@ -166,28 +163,6 @@ async def table_facts(store: Store, declared: Declared) -> Facts:
     )
 
 
-async def open_embedder(ctx: Context, store: Store) -> Embedder:
-    """The store's embedder, with the key as the Secret has it now. Sends nothing."""
-    embeddings = store.spec.embeddings
-    assert embeddings is not None, "told as a flaw before"
-    key: SecretStr | None = None
-    url: SecretStr | None = None
-    if (ref := embeddings.api_key_secret_ref) is not None:
-        key = await ctx.secrets.value(store.namespace, ref.name, ref.key)
-    if (ref := embeddings.base_url_secret_ref) is not None:
-        url = await ctx.secrets.value(store.namespace, ref.name, ref.key)
-    limits = embeddings.rate_limits
-    return ctx.embedders.open(
-        store.uid,
-        api_key=key,
-        model=embeddings.model,
-        dimensions=embeddings.dimensions,
-        base_url=url.get_secret_value() if url else None,
-        requests_per_minute=limits.requests_per_minute if limits else None,
-        tokens_per_minute=limits.tokens_per_minute if limits else None,
-    )
-
-
 def _run(ctx: Context, subject: Subject) -> Run | None:
     job = ctx.work.find(subject.uid)
     run = job.notes.get("run") if job is not None else None
@@ -202,7 +177,7 @@ def _work(ctx: Context, subject: Subject) -> WorkSeen | None:
         running=job.running,
         target=run.target,
         terms=run.ended_terms or run.terms,
-        fingerprint=run.embedder.account.fingerprint,
+        fingerprint=run.ended_with or run.embedder.fingerprint,
         counts=run.counts_now,
         stopping=run.stopping,
         end=job.result if isinstance(job.result, End) else None,

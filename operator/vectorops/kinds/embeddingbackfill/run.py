@@ -64,6 +64,7 @@ class Run:
     ended_terms: Terms | None = None  # under which it came to that end
     error: Trouble | None = None  # set at the end
     ended_at: datetime | None = None
+    ended_with: str = ""  # account and CA then; a CA that is rotated in use is none of the plan's business
     waiting: Trouble | None = None
     written: int = 0  # rows, by this process; those copied from an equal text included
     adopted: int = 0  # embeddings of others whose texts were recorded, by this process

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from pydantic import SecretStr
-
 from vectorops.clients.catalogue import Index
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.searchservice import SearchService
@@ -85,22 +83,7 @@ async def _embedder(ctx: Context, store: Store, spec: Spec) -> Embedder | None:
     embeddings = store.spec.embeddings
     if embeddings is None:
         raise Stalled(Reason.EmbeddingsNotDeclared, Reason.EmbeddingsNotDeclared.next_step)
-    key: SecretStr | None = None
-    url: SecretStr | None = None
-    if (ref := embeddings.api_key_secret_ref) is not None:
-        key = await ctx.secrets.value(store.namespace, ref.name, ref.key)
-    if (ref := embeddings.base_url_secret_ref) is not None:
-        url = await ctx.secrets.value(store.namespace, ref.name, ref.key)
-    limits = embeddings.rate_limits
-    return ctx.embedders.open(
-        store.uid,
-        api_key=key,
-        model=embeddings.query_model or embeddings.model,
-        dimensions=embeddings.dimensions,
-        base_url=url.get_secret_value() if url else None,
-        requests_per_minute=limits.requests_per_minute if limits else None,
-        tokens_per_minute=limits.tokens_per_minute if limits else None,
-    )
+    return await ctx.embedder(store, embeddings.query_model or embeddings.model)
 
 
 async def stop(ctx: Context, subject: Subject) -> None:

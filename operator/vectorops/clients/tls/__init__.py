@@ -1,0 +1,1 @@
+"""TLS towards neighbours: whose certificates are believed, and what a refused one is called."""
