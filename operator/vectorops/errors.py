@@ -72,6 +72,10 @@ class Reason(Reasons):
     )
     OutOfMemory = "OutOfMemory", "Lower build.maintenanceMemory, or give the database server more memory."
     QueryCanceled = "QueryCanceled", "Nothing: somebody or a timeout cancelled the statement; it is tried again."
+    AnswerTooLarge = (
+        "AnswerTooLarge",
+        "Look whether the connection Secret names a PostgreSQL server; if it does, make what is read there smaller.",
+    )
     DatabaseError = "DatabaseError", "Look the SQLSTATE up in the PostgreSQL manual; the server's log has the details."
     # the embedding provider
     ProviderUnavailable = "ProviderUnavailable", "Look at the provider's status page; it is tried again by itself."

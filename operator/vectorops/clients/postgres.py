@@ -21,6 +21,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from vectorops import metrics
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
+from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, counted
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
 from vectorops.clients.sqlstate import speaking, sqlstate_of
@@ -43,6 +44,10 @@ CONNECT_SECONDS = 10.0
 
 CLIENT_GRACE_SECONDS = 1.0
 """The server's own timeout comes first, so that it and not a lost answer is what we see."""
+
+LIFETIME_BYTES = 64 << 20
+"""After so many the watching connection is made anew: what a server had us remember of its types and statements goes
+with it. A large catalogue read every minute reaches it after some minutes, and connecting takes milliseconds."""
 
 IDLE_SECONDS = 300.0
 """Longer than most health check periods, shorter than a deleted store should hold a connection."""
@@ -115,7 +120,7 @@ class Database:
             text = "All connections of spec.database.maxConnections are in use; raise it, or wait for what runs."
             raise Waiting(Reason.TooManyConnections, text, after=15.0) from exc
         try:
-            connection = await self._connect(SESSION | {"application_name": application_name})
+            connection = await self._connect(SESSION | {"application_name": application_name}, SESSION_BYTES)
             try:
                 with speaking("working on a connection of its own"):
                     yield connection
@@ -137,15 +142,18 @@ class Database:
         if self._idle is not None:
             self._idle.cancel()
         async with self._lock:
-            if self._watching is not None:
-                await _close(self._watching)
-                self._watching = None
+            await self._drop()
+
+    async def _drop(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            await _close(watching)
 
     async def _ask(self, method: str, sql: str, args: tuple[Any, ...], timeout: float, what: str) -> Any:
         async with self._lock:
-            if self._watching is None or self._watching.is_closed():
-                self._watching = None
-                self._watching = await self._connect(WATCH)
+            if self._watching is None or self._watching.is_closed() or _worn(self._watching):
+                await self._drop()
+                self._watching = await self._connect(WATCH, WATCH_BYTES)
             self._stay()
             watching = self._watching
             metrics.statement_sent()
@@ -154,11 +162,15 @@ class Database:
                     patience = min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS
                     return await getattr(watching, method)(sql, *args, timeout=patience)
             except BaseException as exc:
-                if sqlstate_of(exc) is None:  # no answer: what comes next may belong to this question
+                if (
+                    sqlstate_of(exc) is None or watching.is_closed()
+                ):  # no answer: what comes next may belong to this question
                     watching.terminate()
+                    self._watching = None  # with what it had received
                 raise
 
-    async def _connect(self, settings: dict[str, str]) -> Connection:
+    async def _connect(self, settings: dict[str, str], most: int) -> Connection:
+        """`most`: bytes of one answer; until it is connected there is a bound far below."""
         arguments = connect_arguments(self._target)
         settings = PINNED | settings
         try:
@@ -175,6 +187,7 @@ class Database:
             raise
         try:
             await self._shake_hands(connection)
+            counted(connection).most = most
         except BaseException:
             connection.terminate()
             raise
@@ -241,6 +254,10 @@ async def execute_detached(connection: Connection, sql: str, what: str) -> str:
         if not statement.cancelled():
             statement.exception()  # "connection lost" is what was asked for
         raise
+
+
+def _worn(connection: Connection) -> bool:
+    return counted(connection).received > LIFETIME_BYTES
 
 
 async def _close(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from vectorops.clients.foreign.answers import refusal_of
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 SLOW_RETRY_SECONDS = 15.0
@@ -77,6 +78,8 @@ def sqlstate_of(error: BaseException | None) -> str | None:
 
 def translated(exc: BaseException, what: str) -> OperatorError:
     """The error of ours that stands for `exc`."""
+    if (refusal := refusal_of(exc)) is not None:
+        return refusal
     if isinstance(exc, asyncpg.TargetServerAttributeNotMatched):
         return _error(Transient, Reason.NotPrimary, what)
     if isinstance(exc, asyncpg.PostgresError):

@@ -1,0 +1,163 @@
+"""A database that floods costs its own connection and nothing else: measured in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from vectorops.clients.foreign import answers
+from vectorops.clients.foreign.answers import Counted, counted
+from vectorops.clients.foreign.budget import ANSWERS
+from vectorops.clients.postgres import Database, Databases, Target
+from vectorops.errors import Reason, Stalled, Transient
+
+if TYPE_CHECKING:
+    from stand.hostile import Hostile
+
+pytestmark = pytest.mark.real
+
+CHILD = Path(__file__).with_name("foreign_child.py")
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
+    from stand.hostile import Hostile
+
+    with Hostile(tmp_path_factory.mktemp("hostile")) as running:
+        yield running
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    databases = Databases()
+    yield databases.open(Target(SecretStr(database_url)))
+    await databases.close()
+
+
+async def child(*arguments: str) -> tuple[list[str], int]:
+    """What a process of its own was told, and by how much its memory grew at the most."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = (sys.executable, str(CHILD), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
+    assert process.stdout is not None
+    told = await process.stdout.read()
+    assert await process.wait() == 0
+    found = json.loads(told)
+    return found["said"], found["grown"]
+
+
+@pytest.mark.parametrize("mode", ["notice", "settings", "description", "rows", "row"])
+async def test_a_database_that_floods_is_cut_off_and_costs_a_bounded_memory(hostile: Hostile, mode: str) -> None:
+    said, grown = await child("database", str(hostile.database), mode)
+    assert said == [Reason.AnswerTooLarge]
+    assert grown < 64 * MIB
+
+
+async def test_many_tenants_whose_databases_flood_at_once_leave_the_process_alive(hostile: Hostile) -> None:
+    said, grown = await child("database", str(hostile.database), *["rows", "row", "notice", "description"] * 15)
+    assert set(said) <= {Reason.AnswerTooLarge, Reason.DatabaseUnavailable}
+    assert grown < 300 * MIB  # beside the process's own 110 MB below the chart's 512 MiB
+
+
+async def test_what_comes_between_two_questions_is_bounded(hostile: Hostile) -> None:
+    arguments = {"host": "127.0.0.1", "port": hostile.database, "user": "u", "password": "p", "database": "idle"}
+    connection = await asyncpg.connect(**arguments, ssl=False)
+    counted(connection).most = answers.SESSION_BYTES
+    await connection.execute("SHOW nothing")
+    protocol = counted(connection)
+    async with asyncio.timeout(20):
+        while protocol.refusal is None:
+            await asyncio.sleep(0.01)
+    assert protocol.received < 4 * MIB  # of a gigabyte
+    with pytest.raises(asyncpg.InterfaceError):
+        await connection.fetchval("SELECT 1")
+
+
+async def test_an_answer_beyond_the_bound_of_the_watching_connection_is_refused_with_the_next_step(
+    database: Database,
+) -> None:
+    with pytest.raises(Stalled, match="make what is read there smaller") as caught:
+        await database.fetchval("SELECT repeat('x', 20 << 20)")
+    assert caught.value.reason == Reason.AnswerTooLarge
+    assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_rows_without_columns_are_counted_as_what_they_become(database: Database) -> None:
+    with pytest.raises(Stalled) as caught:
+        await database.fetch("SELECT FROM generate_series(1, 500000)")  # 3.5 MB on the wire
+    assert caught.value.reason == Reason.AnswerTooLarge
+
+
+async def test_large_answers_within_the_bounds_are_whole_and_leave_no_room_reserved(database: Database) -> None:
+    assert len(await database.fetchval("SELECT repeat('x', 15 << 20)")) == 15 << 20
+    async with database.session("vectorops:test:1") as connection:
+        assert len(await connection.fetchval("SELECT repeat('y', 40 << 20)")) == 40 << 20
+        await connection.fetch("SELECT FROM generate_series(1, 500000)")
+    assert (ANSWERS.held, ANSWERS.waiting) == (0, 0)
+
+
+async def test_a_copy_of_any_size_passes_for_what_its_sink_took_is_off_the_account(database: Database) -> None:
+    taken = 0
+
+    async def sink(data: bytes) -> None:
+        nonlocal taken
+        taken += len(data)
+        await asyncio.sleep(0)
+
+    async with database.session("vectorops:test:1") as connection:
+        await connection.copy_from_query("SELECT repeat('x', 6000) FROM generate_series(1, 20000)", output=sink)
+    assert taken > 120_000_000
+    assert (ANSWERS.held, ANSWERS.waiting) == (0, 0)
+
+
+async def test_a_large_answer_waits_for_room_without_being_read_and_then_goes_on(database: Database) -> None:
+    async with database.session("vectorops:test:1") as connection:
+        blockers = [ANSWERS.reserve(64 * MIB, lambda: None, "a"), ANSWERS.reserve(62 * MIB, lambda: None, "b")]
+        assert all(blocker.held for blocker in blockers)
+        asking = asyncio.create_task(connection.fetchval("SELECT repeat('x', 10 << 20)"))
+        while not ANSWERS.waiting:
+            await asyncio.sleep(0.01)
+        read = counted(connection).received
+        await connection._loop.run_in_executor(None, lambda: None)  # a turn of the loop and more
+        assert not asking.done()
+        assert counted(connection).received - read <= answers.COMMON_BYTES
+        for blocker in blockers:
+            blocker.give_back()
+        assert len(await asking) == 10 << 20
+    assert (ANSWERS.held, ANSWERS.waiting) == (0, 0)
+
+
+async def test_a_large_answer_that_does_not_end_gives_its_room_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(Transient, match="did not complete a large answer") as caught:
+        async with database.session("vectorops:test:1") as connection:
+            await connection.fetch("SELECT repeat('x', 400000) UNION ALL SELECT pg_sleep(30)::text")
+    assert caught.value.reason == Reason.DatabaseUnavailable
+    assert (ANSWERS.held, ANSWERS.waiting) == (0, 0)
+
+
+async def test_the_watching_connection_is_made_anew_after_much_was_received(database: Database) -> None:
+    first = await database.fetchval("SELECT pg_backend_pid()")
+    for _ in range(5):
+        await database.fetchval("SELECT repeat('x', 15 << 20)")
+    assert await database.fetchval("SELECT pg_backend_pid()") != first
+
+
+async def test_every_connection_is_counted(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    assert isinstance(counted(connection), Counted)
+    await connection.close()
+    with pytest.raises(TypeError):
+        counted(object())
