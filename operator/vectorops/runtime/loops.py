@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from vectorops import logs, metrics
+from vectorops.clients.foreign.budget import on_behalf_of
 from vectorops.errors import frames
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
@@ -64,6 +65,7 @@ class ObjectLoop:
     async def _run(self, pause: float) -> None:
         subject = self.tracked.subject
         logs.about(subject.kind, subject.namespace, subject.name, subject.uid)
+        on_behalf_of(subject.namespace)
         await asyncio.sleep(pause)
         while not self.tracked.gone:
             self._woken.clear()
@@ -188,6 +190,7 @@ class Loops:
         assert kind.stop is not None
         subject = tracked.subject
         logs.about(subject.kind, subject.namespace, subject.name, subject.uid)
+        on_behalf_of(subject.namespace)
         try:
             await kind.stop(self.ctx, tracked.subject)
         except Exception as error:  # nobody is left to tell; what goes on in the server is found by the next object
