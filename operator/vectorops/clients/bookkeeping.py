@@ -11,7 +11,7 @@ from vectorops.clients.sql import quote_ident, statements
 from vectorops.clients.sqlstate import sqlstate_of
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
-TABLES = ("intent", "embedding_state", "failure", "spend", "ledger", "batch", "batch_row")
+TABLES = ("intent", "embedding_state", "failure", "spend", "ledger", "batch", "batch_row", "approval")
 """What `bookkeeping.sql` creates; a test compares."""
 
 _MADE_MEANWHILE = frozenset({"42P06", "42P07", "23505"})

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.openai.com/v1"  # said here, or the library would take it from the environment
 REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
 CA_FIELD = "spec.embeddings.caSecretRef"
+SEAL_ROUNDS = 50_000  # of PBKDF2, some 20 ms once a process: a base URL's password is not found by trying, nor a twin
 PROBE = "vector"  # an innocent text: when it is refused too, the request is wrong and not the text
 
 
@@ -77,6 +78,7 @@ class Embedder:
         self._api_key, self._timeout = api_key, timeout
         self._wire: Renewed[Wire] = Renewed(self._new_wire)
         self._ca_pem: str | None = None
+        self._seal = ""
         self._options: dict[str, Any] = {"dimensions": account.dimensions, "encoding_format": "base64"}
         self.batches = Batches(account.base_url, api_key, timeout)
 
@@ -92,6 +94,14 @@ class Embedder:
         """The account's, and the CA's where one is named: what an attempt depends on. Safe to show."""
         ca = hashlib.sha256(self._ca_pem.encode()).hexdigest()[:16] if self._ca_pem is not None else ""
         return self.account.fingerprint + ca
+
+    async def seal(self) -> str:
+        """32 hex digits of base URL and key: in whose hands texts and bill are. Slow to try out, so safe to show."""
+        if not self._seal:
+            told, salt = f"{self.account.base_url}\0{self.account.key_hash}", self.account.store_uid.encode()
+            made = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", told.encode(), salt, SEAL_ROUNDS)
+            self._seal = made.hex()[:32]
+        return self._seal
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Wait until the limits allow it, then send one request."""

@@ -18,7 +18,7 @@ from vectorops.runtime.api import ApiModel, ShortText
 from vectorops.runtime.kind import Subject
 
 ANNOTATION = "vectorops.dev/approve"
-DIGITS = 12  # of the hash: typed by people, and never guessed
+DIGITS = 16  # of the hash: copied by people, and nobody finds another plan with the same ones (64 bits)
 
 PlanHash = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]*$")]
 

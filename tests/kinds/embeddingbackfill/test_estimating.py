@@ -36,22 +36,23 @@ def test_the_share_brings_about_a_thousand_rows_and_never_many_bytes(pending: in
 
 def test_all_texts_counted_are_exact() -> None:
     sample = [Sampled(100, 1, 25), Sampled(200, 1, 61), Sampled(50, 1, 9)]
-    assert estimate(counts(3, 350), sample, 1) == Estimate(3, 95, 0)
+    assert estimate(counts(3, 350), sample, 1) == Estimate(3, 95, 0, longest=208)
 
 
 def test_equal_texts_are_bought_once() -> None:
     sample = [Sampled(100, 9, 25), Sampled(100, 1, 25)]
-    assert estimate(counts(10, 1000), sample, 1) == Estimate(2, 50, 0)
+    assert estimate(counts(10, 1000), sample, 1) == Estimate(2, 50, 0, longest=108)
 
 
 def test_without_a_tokeniser_a_token_is_four_bytes_and_the_error_says_so() -> None:
-    assert estimate(counts(2, 400), [Sampled(100, 1), Sampled(300, 1)], 1) == Estimate(2, 100, UNCALIBRATED_PERCENT)
+    stated = Estimate(2, 100, UNCALIBRATED_PERCENT, longest=308)
+    assert estimate(counts(2, 400), [Sampled(100, 1), Sampled(300, 1)], 1) == stated
     found = estimate(counts(2, 400), [Sampled(100, 1), Sampled(300, 1)], 1, rate=0.5)
     assert (found.tokens, found.error_percent) == (200, 15)
 
 
 def test_a_share_that_held_nothing_falls_back_to_bytes() -> None:
-    assert estimate(counts(3, 400), [], 2) == Estimate(3, 100, UNCALIBRATED_PERCENT)
+    assert estimate(counts(3, 400), [], 2) == Estimate(3, 100, UNCALIBRATED_PERCENT, longest=408)
 
 
 @pytest.mark.parametrize("seed", range(20))

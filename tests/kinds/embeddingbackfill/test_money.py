@@ -74,7 +74,7 @@ async def test_approval_is_of_one_plan_and_figures_that_drift_make_it_stale(
 ) -> None:
     backfill = world.backfill(approval="Manual")
     verdict = await backfill.one_pass()
-    assert (str(verdict.reason), verdict.stalled, verdict.action) == ("WaitingForApproval", True, None)
+    assert (str(verdict.reason), verdict.suspended, verdict.action) == ("WaitingForApproval", True, None)
     first = backfill.status.plan
     assert first is not None
     assert (await backfill.one_pass()).action is None and backfill.status.plan == first, (
@@ -102,7 +102,13 @@ async def test_what_was_approved_and_begun_goes_on_in_another_process_without_it
     backfill.change(approvedPlan=approved)
     await backfill.until_reason("BudgetExhausted")
     async with World(database_url, provider.base_url, provider.api_key) as restarted:
-        again = restarted.backfill(approval="Manual", budget={"maxTokens": 1_000_000})
+        again = restarted.backfill(approval="Manual", budget={"maxTokens": 1000})
+        assert str((await again.one_pass()).reason) != "WaitingForApproval"
+        await again.until_reason("BudgetExhausted")
+        again.change(budget={"maxTokens": 1_000_000})  # and more of it is another plan
+        assert str((await again.until(lambda v: v.action is None)).reason) == "WaitingForApproval"
+        assert again.status.plan is not None and again.status.plan.hash != approved
+        again.change(approvedPlan=again.status.plan.hash)
         await again.until(lambda v: v.complete)
     assert await missing(db) == 0 and set(provider.bill()["perText"].values()) == {1}
 

@@ -14,7 +14,6 @@ from vectorops.clients.ledger import Entry, Request, State
 from vectorops.clients.texttemplate import parse_template
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
-from vectorops.kinds.embeddingbackfill.consent import advice, plan_of, three_digits
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.figures import figures
 from vectorops.kinds.embeddingbackfill.look import terms_of, usd
@@ -33,6 +32,7 @@ from vectorops.kinds.embeddingbackfill.observation import (
 )
 from vectorops.kinds.embeddingbackfill.observe import declared_in
 from vectorops.kinds.embeddingbackfill.plan import CHECKS, decide
+from vectorops.kinds.embeddingbackfill.planning import advice, plan_of, three_digits
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime import conditions
@@ -427,7 +427,7 @@ def test_a_limit_scales_the_plan() -> None:
 def test_manual_approval_waits_for_the_hash_in_the_spec_or_in_the_annotation() -> None:
     verdict, plan = decide(view(PLANNED, approval="Manual")), plan_of(view(PLANNED))
     assert plan is not None
-    assert (verdict.reason, verdict.stalled, verdict.action) == (Reason.WaitingForApproval, True, None)
+    assert (verdict.reason, verdict.suspended, verdict.action) == (Reason.WaitingForApproval, True, None)
     assert f"annotate vfill products vectorops.dev/approve={plan.hash}" in verdict.message
     for approved in (
         view(PLANNED, approval="Manual", approvedPlan=plan.hash),
@@ -456,11 +456,6 @@ def test_figures_that_doubled_or_halved_make_an_approval_stale(rows: float, toke
 def test_the_deadline_does_not_run_while_nobody_has_approved() -> None:
     later = view(PLANNED, now=NOW + timedelta(days=30), approval="Manual", activeDeadlineSeconds=1)
     assert decide(later).reason is Reason.WaitingForApproval
-
-
-def test_what_has_begun_goes_on_without_another_approval_whatever_the_status_says() -> None:
-    begun = replace(PLANNED, estimate=None, spend=Spend(started_at=NOW))
-    assert isinstance(decide(view(begun, approval="Manual")).action, Begin)
 
 
 def test_a_new_run_token_is_another_plan() -> None:

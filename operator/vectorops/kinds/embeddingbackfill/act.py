@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
-from vectorops.clients import ledger
+from vectorops.clients import approvals, ledger
 from vectorops.clients.bookkeeping import ensure_bookkeeping, forget_bookkeeping
+from vectorops.clients.embeddings import Embedder
+from vectorops.clients.ledger import Entry
 from vectorops.errors import Reason
 from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
+from vectorops.kinds.embeddingbackfill.bound import least
 from vectorops.kinds.embeddingbackfill.filling import GRACE, fill_table, work
-from vectorops.kinds.embeddingbackfill.observation import Observation
+from vectorops.kinds.embeddingbackfill.observation import Observation, Terms
 from vectorops.kinds.embeddingbackfill.parts import Throttle
 from vectorops.kinds.embeddingbackfill.resource import Mode, Spec
 from vectorops.kinds.embeddingbackfill.run import CONCURRENCY, Run
@@ -21,6 +25,7 @@ from vectorops.kinds.embeddingbackfill.target import Target
 from vectorops.kinds.embeddingbackfill.watching import look_at_neighbours
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.store import Store
 
 
 async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation, action: Action) -> Outcome:
@@ -49,20 +54,44 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
     if trouble is not None and trouble.reason == Reason.TargetNotFound:
         forget_bookkeeping(store.database)  # perhaps it was our own table that somebody dropped
     await ensure_bookkeeping(store.database)
-    assert isinstance(observed.target, Target), "the plan begins nothing on a flawed target"
-    assert observed.counts is not None, "and nothing uncounted"
-    throttle, entry = spec.throttle or Throttle(), None
+    embedder, entry = await ctx.embedder(store), None
+    if (embedder.fingerprint, store.database.key) != (observed.fingerprint, observed.database):
+        return  # a Secret was changed since it was looked at: what was approved, and counted, is of another place
     if observed.request is not None:
         entry = await ledger.begin(store.database, observed.request, subject.uid)
         if entry.state is ledger.State.COMPLETE:
             return  # it has ended since it was looked at; the next look tells
-    run = Run(
+    run = _run(ctx, store, subject, spec, observed, entry, embedder)
+    run.adjust(await _terms(store, run, subject.kind, action))
+    ctx.work.forget(subject.uid)
+    fill = fill_in_batches if spec.mode is Mode.BATCH else fill_table
+    job = ctx.work.start(subject.uid, "backfill", partial(work, run=run, fill=fill))
+    job.notes["plan"] = action.plan or (observed.work.plan if observed.work is not None else None)
+    job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
+
+
+async def _terms(store: Store, run: Run, kind: str, action: Begin) -> Terms:
+    """Keep what was approved, before anything is sent; its bound holds together with the budget."""
+    if action.consent is None:
+        return action.terms
+    kept = await approvals.record(store.database, kind, *run.account, action.consent)
+    return replace(action.terms, budget=least(action.terms.budget, kept.ceiling_tokens))
+
+
+def _run(
+    ctx: Context, store: Store, subject: Subject, spec: Spec, observed: Observation, entry: Entry | None,
+    embedder: Embedder,
+) -> Run:  # fmt: skip
+    throttle = spec.throttle or Throttle()
+    assert isinstance(observed.target, Target), "the plan begins nothing on a flawed target"
+    assert observed.counts is not None, "and nothing uncounted"
+    return Run(
         uid=subject.uid,
         token=spec.run_token or "",
         database=store.database,
-        embedder=await ctx.embedder(store),
+        embedder=embedder,
         target=observed.target,
-        terms=action.terms,
+        terms=Terms(budget=0),  # until they are said
         counts=observed.counts,
         selection=selection_of(spec),
         limit=spec.limit,
@@ -74,11 +103,6 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         backoff_limit=spec.backoff_limit,
         neighbours=partial(look_at_neighbours, ctx, store, throttle) if spec.throttle or store.spec.service else None,
     )
-    ctx.work.forget(subject.uid)
-    fill = fill_in_batches if spec.mode is Mode.BATCH else fill_table
-    job = ctx.work.start(subject.uid, "backfill", partial(work, run=run, fill=fill))
-    job.notes["plan"] = action.plan or (observed.work.plan if observed.work is not None else None)
-    job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
 
 
 def ask_to_stop(ctx: Context, subject: Subject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vectorops.clients.approvals import Approved
 from vectorops.clients.ledger import State
 from vectorops.kinds.embeddingbackfill.observation import Terms
 from vectorops.kinds.embeddingbackfill.status import Plan
@@ -12,10 +13,14 @@ from vectorops.runtime.kind import Action
 
 @dataclass(frozen=True)
 class Begin(Action):
-    """Start the work under these terms. `plan` is what was planned, if it has not begun before."""
+    """Start the work under these terms. `plan` is what was planned, if it has not begun before.
+
+    `consent` is kept before anything is sent, if a person has approved the plan just now; its bound then holds.
+    """
 
     terms: Terms
     plan: Plan | None = None
+    consent: Approved | None = None
 
 
 @dataclass(frozen=True)

@@ -1,148 +1,70 @@
-"""What a backfill would do before it does anything, and whether a person has approved it. Pure.
+"""Whether a person has approved what would be done, and what to do while nobody has. Pure.
 
-A plan stands until the work begins; then the account in the database says so, and nothing is asked again. Its hash is
-of what would be sent and on what figures: it changes when rows or tokens have doubled or halved, and then nothing runs.
+Approved is a plan by its hash (`planning.py`). When work begins under it, its figures are kept in the database; from
+then on `bound.py` says how far they reach. Beyond, and when what they were of has changed, a new plan waits.
 """
 
 from __future__ import annotations
 
-import math
-from decimal import Decimal
-
-from vectorops.kinds.embeddingbackfill.endings import ran_before
-from vectorops.kinds.embeddingbackfill.estimating import DAY, duration_seconds
-from vectorops.kinds.embeddingbackfill.look import (
-    WAITING_LOOK,
-    Look,
-    counts,
-    declared,
-    left_to_embed,
-    price_of,
-    terms,
-    usd,
-)
-from vectorops.kinds.embeddingbackfill.observation import Counts, Estimate, Graph
-from vectorops.kinds.embeddingbackfill.resource import Mode, Reason
-from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
-from vectorops.kinds.embeddingbackfill.sql import page_sql
+from vectorops.clients.approvals import Approved
+from vectorops.kinds.embeddingbackfill.bound import asks, binding, ceiling, manual, terms_hash, used_up
+from vectorops.kinds.embeddingbackfill.look import WAITING_LOOK, WORKING_LOOK, Look, left_to_embed, stop_of
+from vectorops.kinds.embeddingbackfill.planning import plan_of
+from vectorops.kinds.embeddingbackfill.resource import Reason
 from vectorops.kinds.embeddingbackfill.status import Plan
-from vectorops.kinds.embeddingbackfill.target import Target
-from vectorops.kinds.embeddingbackfill.writing_sql import write_sql
-from vectorops.runtime.approval import ANNOTATION, Approval, approved, how_to_approve, magnitude, plan_hash
+from vectorops.runtime.approval import ANNOTATION, approved, how_to_approve
 from vectorops.runtime.kind import Verdict
-from vectorops.runtime.rounding import duration, size_text, two_digits
-
-SHORT = 1024  # characters of a statement or a sentence, as the CRD allows
-PAGE_SHOWN = 512  # rows; the statement is shown, not sent
-DEARER = 5  # times that a row written into an HNSW index takes what one of a build takes (docs/decisions/0016)
-FEW_ROWS = 1000  # a few seconds of writes are not worth a moment without an index
-
-
-def plan_of(view: Look) -> Plan | None:
-    """What would be done now; None when the work has begun, when nothing is left, and when nothing could be counted."""
-    seen, estimated = view.observed, view.observed.estimate
-    if estimated is None or seen.counts is None or not isinstance(seen.target, Target) or ran_before(seen.entry):
-        return None
-    rows, found = left_to_embed(view), seen.counts
-    estimated = _limited(estimated, rows, found.pending)
-    price = price_of(view.spec, declared(view))
-    seconds = DAY if view.spec.mode is Mode.BATCH else duration_seconds(rows, estimated, seen.rates)
-    return Plan(
-        hash=_hash(view, rows, estimated),
-        why=_why(view, rows, estimated)[:SHORT],
-        statements=_statements(view, seen.target),
-        rows=three_digits(rows),
-        unknown_rows=two_digits(found.unknown) if found.unknown else None,
-        texts=three_digits(estimated.texts),
-        tokens=three_digits(estimated.tokens),
-        tokens_error_percent=estimated.error_percent,
-        cost_usd=usd(estimated.tokens, price),
-        duration_seconds=three_digits(seconds) if seconds is not None else None,
-        duration=duration(three_digits(seconds)) if seconds is not None else None,
-        advice=advice(seen.graph, rows, _rows_afterwards(view, found)),
-    )
 
 
 def plan_is_approved(view: Look) -> Verdict | None:
-    """approval Manual: nothing is begun before a person has approved this very plan; what was begun goes on."""
-    seen = view.observed
-    if view.spec.approval is not Approval.MANUAL or seen.running or seen.spend.started_at is not None:
+    """approval Manual: nothing is sent but under an approval of this very plan, or one that work began under."""
+    if not manual(view) or binding(view) is not None:
         return None
+    if view.observed.running:
+        text = "What is at work was not approved as it is now; it ends after the write in hand, and a plan is made."
+        return Verdict(
+            Reason.WaitingForApproval, text, suspended=True, action=stop_of(view), look_again=WORKING_LOOK
+        )  # fmt: skip
     plan = plan_of(view)
     if plan is None or approved(view.subject, view.spec.approved_plan, plan.hash):
         return None
-    cost = f"${plan.cost_usd}" if plan.cost_usd is not None else "no price stated"
-    text = f"{plan.rows} rows, about {plan.tokens} tokens, {cost}. "
-    text += how_to_approve(view.subject, "vfill", plan.hash)
-    if view.spec.approved_plan or view.subject.annotations.get(ANNOTATION):
-        text = f"What was approved is not this plan. {text}"
-    return Verdict(Reason.WaitingForApproval, text, stalled=True, look_again=WAITING_LOOK)
+    return _waiting(view, plan, _why_not(view))
 
 
-def advice(graph: Graph | None, writes: int, rows: int | None) -> str | None:
-    """That the index is better built afterwards, where that is so: with an HNSW index of `rows`, and much to write."""
-    if graph is None or rows is None or writes < FEW_ROWS:
+def approval_is_used_up(view: Look) -> Verdict | None:
+    """What was approved is billed or at risk, and rows are left: a new plan, which a person may approve."""
+    if not used_up(view):
         return None
-    if writes * DEARER <= rows:
+    plan, spend = plan_of(view), view.observed.spend
+    if plan is None or approved(view.subject, view.spec.approved_plan, plan.hash):
         return None
-    return (
-        f"The HNSW index {graph.name} ({size_text(graph.size_bytes)}) makes writing dear: a row written into it takes "
-        f"about {DEARER} times what a row of a build takes. With {two_digits(writes)} rows to write, to drop it first "
-        f"and build it of all {two_digits(rows)} afterwards is likely to be quicker; until then searches have none. "
-        f"(Measured: 3.6 to 5.5 times, with m 16 and 24, 384 and 1,536 dimensions; yours may differ.)"
+    text = f"{spend.billed} tokens billed and {spend.reserved} at risk of {ceiling(view)} that were approved; "
+    return _waiting(view, plan, f"{text}{left_to_embed(view)} rows are left. What is embedded stays. ")
+
+
+def consent_of(view: Look, plan: Plan | None) -> Approved | None:
+    """What is to be kept before work begins under this plan; None where it goes on, and where nobody asks."""
+    if plan is None or not asks(view):
+        return None
+    return Approved(
+        plan_hash=plan.hash,
+        object_uid=view.subject.uid,
+        terms_hash=terms_hash(view),
+        rows=plan.rows,
+        tokens=plan.tokens,
+        error_percent=plan.tokens_error_percent,
+        cost_usd=plan.cost_usd,
+        most_tokens=plan.most_tokens,
     )
 
 
-def three_digits(number: int) -> int:
-    """Three significant digits: closer than the sample is."""
-    scale = int(10 ** max(0, len(str(number)) - 3))
-    return (number + scale // 2) // scale * scale
+def _waiting(view: Look, plan: Plan, why: str) -> Verdict:
+    cost = f"${plan.cost_usd}" if plan.cost_usd is not None else "no price stated"
+    text = f"{why}{plan.rows} rows, about {plan.tokens} tokens (at most {plan.most_tokens}), {cost}. "
+    text += how_to_approve(view.subject, "vfill", plan.hash)
+    return Verdict(Reason.WaitingForApproval, text, suspended=True, look_again=WAITING_LOOK)
 
 
-def _rows_afterwards(view: Look, found: Counts) -> int | None:
-    """That the index will hold; ids and where count only what they select, so there it is asked. None: nobody knows."""
-    selected = found.embedded + (found.pending if found.missing is None else found.missing)
-    if view.spec.ids is None and not view.spec.where:
-        return selected
-    graph = view.observed.graph
-    return max(selected, graph.rows) if graph is not None and graph.rows is not None else None
-
-
-def _limited(estimated: Estimate, rows: int, pending: int) -> Estimate:
-    """Of the rows that the limit allows."""
-    if rows >= pending:
-        return estimated
-    texts, tokens = estimated.texts * rows / pending, estimated.tokens * rows / pending
-    return Estimate(math.ceil(texts), math.ceil(tokens), estimated.error_percent)
-
-
-def _hash(view: Look, rows: int, estimated: Estimate) -> str:
-    stated = declared(view)
-    target = view.observed.target
-    assert isinstance(target, Target), "asked before"
-    return plan_hash(
-        view.subject.uid, view.spec.run_token or "", stated.name, stated.column, target.template.fingerprint.hex(),
-        stated.model, str(stated.dimensions), str(stated.price), magnitude(rows), magnitude(estimated.tokens),
-        magnitude(counts(view).to_adopt),
-    )  # fmt: skip
-
-
-def _why(view: Look, rows: int, estimated: Estimate) -> str:
-    found, stated, limit = counts(view), declared(view), terms(view).budget
-    text = f"{rows} rows of {stated.name} are to be embedded with {stated.model}"
-    if found.stale:
-        text += f", {found.stale} of them because their embeddings are of another text, template or model"
-    if found.to_adopt:
-        text += f"; the texts of {found.to_adopt} embeddings that others have written are recorded"
-    if limit is not None and limit < estimated.tokens:
-        price = price_of(view.spec, stated) or Decimal(0)
-        spent = f" (${usd(limit, price)})" if price else ""
-        text += f"; the budget ends it after {limit} tokens{spent}"
-    return f"{text}."
-
-
-def _statements(view: Look, target: Target) -> list[str]:
-    spend, token = view.observed.spend, view.spec.run_token or ""
-    scope = Scope(target, selection_of(view.spec), spend.failures_since(token), view.now)
-    reading, writing = page_sql(scope, PAGE_SHOWN), write_sql(scope, (view.subject.uid, token), (), (), 0, 0)
-    return [reading.sql[:SHORT], writing.sql[:SHORT]]
+def _why_not(view: Look) -> str:
+    told = view.spec.approved_plan or view.subject.annotations.get(ANNOTATION)
+    return "What was approved is not this plan. " if told or view.observed.approved is not None else ""

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from vectorops.clients import ledger
+from vectorops.clients import approvals, ledger
 from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import Connection, speaking, statements
@@ -25,6 +25,7 @@ from vectorops.kinds.embeddingbackfill.resource import Spec
 from vectorops.kinds.embeddingbackfill.selection import Scope, selection_of
 from vectorops.kinds.embeddingbackfill.sql import counts_sql
 from vectorops.kinds.embeddingbackfill.target import Target
+from vectorops.runtime.approval import Approval
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
@@ -41,6 +42,7 @@ class Account:
     entry: ledger.Entry | None = None
     failures: tuple[FailedRow, ...] = ()
     batches: tuple[OpenBatch, ...] = ()
+    approved: approvals.Approved | None = None
     remembered: bool = False  # our tables are there
 
     @property
@@ -61,7 +63,8 @@ async def read_account(ctx: Context, store: Store, subject: Subject, spec: Spec,
     rows = await store.database.fetch(queries["failures"], *scope(target), spend.failures_since(token))
     failures = tuple(FailedRow(row["key_hash"], row["reason"], row["attempts"]) for row in rows)
     shown = await store.database.fetch(statements(PACKAGE, SQL)["shown_batches"], uid, token)
-    return Account(spend, request, entry, failures, tuple(OpenBatch(*row) for row in shown), remembered=True)
+    batches, approved = tuple(OpenBatch(*row) for row in shown), await approvals.latest(store.database, uid, token)
+    return Account(spend, request, entry, failures, batches, approved, remembered=True)
 
 
 async def guarded_request(ctx: Context, subject: Subject, spec: Spec, target: Target) -> ledger.Request | None:
@@ -84,7 +87,7 @@ async def guarded_request(ctx: Context, subject: Subject, spec: Spec, target: Ta
 async def count_rows(
     store: Store, subject: Subject, spec: Spec, target: Target, account: Account, embedder: Embedder
 ) -> tuple[Counts, Estimate | None]:
-    """The counts, and before the work has begun an estimate of what it will cost."""
+    """The counts, and an estimate of what it will cost, where that is planned and not begun, or may be asked again."""
     asked = selection_of(spec)
     begun = account.begun if asked.select is Select.ALL else None
     within = Scope(target, asked, account.spend.failures_since(spec.run_token or ""), begun)
@@ -95,7 +98,8 @@ async def count_rows(
             row = await connection.fetchrow(statement.sql, *statement.args, timeout=COUNT_SECONDS)
             assert row is not None, "an aggregate returns a row"
             counts = Counts(**row, to_adopt=row["unknown"] if asked.adopts else 0)
-            begun_or_over = account.spend.started_at is not None or ran_before(account.entry)
+            planned = account.spend.started_at is not None and spec.approval is Approval.AUTO
+            begun_or_over = planned or ran_before(account.entry)
             if begun_or_over or not (counts.pending or counts.to_adopt):
                 return counts, None
             share = share_of(counts)

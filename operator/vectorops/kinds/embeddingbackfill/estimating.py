@@ -12,7 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vectorops.clients.embedding_packing import MAX_INPUTS, MAX_REQUEST_TOKENS, OPTIMISTIC_BYTES, PROVIDER_ESTIMATE
+from vectorops.clients.embedding_packing import (
+    MAX_INPUTS,
+    MAX_REQUEST_TOKENS,
+    OPTIMISTIC_BYTES,
+    PROVIDER_ESTIMATE,
+    most_tokens,
+)
 from vectorops.clients.texttemplate import text_sql
 from vectorops.kinds.embeddingbackfill.observation import Counts, Estimate, Rates
 from vectorops.kinds.embeddingbackfill.selection import Scope, narrowed_sql, needs_sql, pending_sql
@@ -69,7 +75,8 @@ def estimate(counts: Counts, sample: Sequence[Sampled], share: int, rate: float 
     rows, size = sum(one.rows for one in sample), sum(sizes)
     if not size:  # the share held none of a few texts
         measure = CALIBRATED_PERCENT if rate else UNCALIBRATED_PERCENT
-        return Estimate(counts.pending, math.ceil(counts.pending_bytes * a_byte), measure)
+        longest = most_tokens(min(counts.pending_bytes, OPTIMISTIC_BYTES))
+        return Estimate(counts.pending, math.ceil(counts.pending_bytes * a_byte), measure, longest)
     ratio = sum(tokens) / size
     error = _relative_error(tokens, sizes, ratio) * math.sqrt(1 - 1 / share)
     measure = 0 if counted else CALIBRATED_PERCENT if rate else UNCALIBRATED_PERCENT
@@ -77,6 +84,7 @@ def estimate(counts: Counts, sample: Sequence[Sampled], share: int, rate: float 
         texts=max(1, round(counts.pending * len(sample) / rows)),
         tokens=math.ceil(counts.pending_bytes * ratio),
         error_percent=min(100, math.ceil(100 * error) + measure),
+        longest=most_tokens(max(one.size for one in sample)),
     )
 
 

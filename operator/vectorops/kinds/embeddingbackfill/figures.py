@@ -6,12 +6,12 @@ from datetime import datetime
 
 from vectorops.clients.embedding_packing import PROVIDER_ESTIMATE
 from vectorops.kinds.embeddingbackfill.batching_figures import seconds_left, shown_batches
-from vectorops.kinds.embeddingbackfill.consent import plan_of
 from vectorops.kinds.embeddingbackfill.endings import ran_before
 from vectorops.kinds.embeddingbackfill.look import Look, counts, declared, left_to_embed, price_of, usd
 from vectorops.kinds.embeddingbackfill.observation import Counts, Observation
 from vectorops.kinds.embeddingbackfill.plan import decide
-from vectorops.kinds.embeddingbackfill.status import Cost, Failure, Plan, Rows, Status
+from vectorops.kinds.embeddingbackfill.planning import plan_of
+from vectorops.kinds.embeddingbackfill.status import Approved, Cost, Failure, Plan, Rows, Status
 from vectorops.kinds.embeddingbackfill.target import Declared
 from vectorops.runtime.api import HistoryEntry, Progress
 from vectorops.runtime.kind import Verdict
@@ -42,11 +42,27 @@ def figures(view: Look) -> Status:
         rate=_rate(seen),
         cost=_cost(view, plan),
         plan=plan,
+        approved=_approved(seen),
         progress=_progress(view, rows, former),
         start_time=seen.spend.started_at or former.start_time,
         batches=shown_batches(seen),
         failures=[Failure(key_hash=f.key_hash, reason=f.reason, attempts=f.attempts) for f in seen.failures],
         **ended,
+    )
+
+
+def _approved(seen: Observation) -> Approved | None:
+    one = seen.approved
+    if one is None:
+        return None
+    return Approved(
+        hash=one.plan_hash,
+        time=one.approved_at,
+        rows=one.rows,
+        tokens=one.tokens,
+        tokens_error_percent=one.error_percent,
+        cost_usd=one.cost_usd,
+        ceiling_tokens=one.ceiling_tokens,
     )
 
 

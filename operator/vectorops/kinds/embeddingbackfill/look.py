@@ -38,11 +38,6 @@ def terms_of(spec: Spec, price: Decimal | None) -> Terms:
     )
 
 
-def terms(view: Look) -> Terms:
-    """What this request may use now."""
-    return terms_of(view.spec, price_of(view.spec, declared(view)))
-
-
 def price_of(spec: Spec, stated: Declared) -> Decimal | None:
     """US dollars a million tokens, in the spec's mode."""
     if stated.price is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from vectorops.clients.approvals import Approved
 from vectorops.clients.ledger import Entry, Request
 from vectorops.kinds.embeddingbackfill.status import Plan
 from vectorops.kinds.embeddingbackfill.target import Declared, Flaw, Target
@@ -66,6 +67,7 @@ class Estimate:
     texts: int
     tokens: int
     error_percent: int
+    longest: int = 0  # the most tokens that one of the texts can be billed as, of those that were looked at
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,9 @@ class Observation:
     target: Target | Flaw | None = None
     fingerprint: str = ""
     database: str = ""  # key of the target that the store names now
+    place: str = ""  # the same for whoever connects to that database
+    seal: str = ""  # in whose hands texts and bill are: base URL and key at the provider
+    approved: Approved | None = None  # what a person has approved last of what this account pays
     build: str = ""  # of an index on this table that runs now: its phase
     counts: Counts | None = None  # None: not counted, because a build would have to wait for the scan
     spend: Spend = Spend()

@@ -10,7 +10,8 @@ from datetime import timedelta
 
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin
-from vectorops.kinds.embeddingbackfill.consent import plan_is_approved, plan_of
+from vectorops.kinds.embeddingbackfill.bound import allowed, is_the_work_of_this_run, stated, stopped_at, terms
+from vectorops.kinds.embeddingbackfill.consent import approval_is_used_up, consent_of, plan_is_approved
 from vectorops.kinds.embeddingbackfill.endings import (
     at_its_end,
     attempts_are_used_up,
@@ -32,9 +33,8 @@ from vectorops.kinds.embeddingbackfill.look import (
     soon,
     stalled,
     stop_of,
-    terms,
 )
-from vectorops.kinds.embeddingbackfill.observation import End
+from vectorops.kinds.embeddingbackfill.planning import plan_of
 from vectorops.kinds.embeddingbackfill.resource import Reason
 from vectorops.kinds.embeddingbackfill.target import Flaw
 from vectorops.kinds.embeddingbackfill.window import WindowError, opening
@@ -123,7 +123,7 @@ def work_is_running(view: Look) -> Verdict | None:
     if work is None or not work.running:
         return None
     wanted, action = terms(view), None
-    if not _is_the_work_of_this_run(view):
+    if not is_the_work_of_this_run(view):
         action = stop_of(view)
     elif work.terms != wanted:
         action = Adjust(wanted)
@@ -142,7 +142,7 @@ def work_ended_in_trouble(view: Look) -> Verdict | None:
         return None
     patience = TRY_PROVIDER_AGAIN if work.error.reason in PROVIDER_REASONS else TRY_AGAIN
     left = work.ended_at + patience - view.now
-    if left <= timedelta(0) or not _is_the_work_of_this_run(view):  # mended, or a person asks for it now
+    if left <= timedelta(0) or not is_the_work_of_this_run(view):  # mended, or a person asks for it now
         return None
     is_stalled, after = work.error.stalled, min(STALLED_LOOK, left.total_seconds())
     return Verdict(
@@ -170,12 +170,10 @@ def batches_are_open(view: Look) -> Verdict | None:
 
 def budget_is_used_up(view: Look) -> Verdict | None:
     """Suspended, not failed: raising the budget goes on. Adopting what others have written costs nothing."""
-    spend, work, found = view.observed.spend, view.observed.work, counts(view)
-    budget = terms(view).budget
+    spend, found, budget = view.observed.spend, counts(view), allowed(view)
     if budget is None:
         return None
-    found_out = work is not None and work.end is End.BUDGET and work.terms.budget == budget
-    found_out = found_out and _is_the_work_of_this_run(view)
+    found_out = stopped_at(view, budget)
     if found.to_adopt and not (found_out and found.pending):
         return None
     if not found_out and spend.billed + spend.reserved < budget:
@@ -190,7 +188,9 @@ def rows_are_left(view: Look) -> Verdict:
     message = f"{left_to_embed(view)} rows are to be embedded."
     if not counts(view).pending and counts(view).to_adopt:
         message = f"The texts of {counts(view).to_adopt} embeddings that others have written are to be recorded."
-    begin = Begin(terms(view), plan_of(view))
+    plan = plan_of(view)
+    consent = consent_of(view, plan)
+    begin = Begin(terms(view) if consent is None else stated(view), plan, consent)
     return Verdict(Reason.Embedding, message, reconciling=True, action=begin, look_again=WORKING_LOOK)
 
 
@@ -198,21 +198,13 @@ CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, target_has_a_flaw, window_is_unreadable,
     it_ran_before, price_is_unknown, deadline_is_exceeded, attempts_are_used_up, plan_is_approved, window_is_closed,
     work_is_running, work_ended_in_trouble, index_is_being_built, too_many_rows_failed, batches_are_open,
-    nothing_is_left, limit_is_reached, budget_is_used_up, rows_are_left,
+    nothing_is_left, limit_is_reached, budget_is_used_up, approval_is_used_up, rows_are_left,
 )  # fmt: skip
 
 
 def decide(view: Look) -> Verdict:
     """The first check that has something to say."""
     return next(verdict for check in CHECKS if (verdict := check(view)) is not None)
-
-
-def _is_the_work_of_this_run(view: Look) -> bool:
-    """Whether database, table, account at the provider and runToken are those it was begun with."""
-    work, seen = view.observed.work, view.observed
-    assert work is not None, "asked of work"
-    same = work.target == seen.target and work.fingerprint == seen.fingerprint and work.database == seen.database
-    return same and work.token == (view.spec.run_token or "")
 
 
 def _until_it_closes(view: Look, seconds: float) -> float:

@@ -64,6 +64,11 @@ class Plan(ApiModel):
     tokens_error_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
         default=None, description="How far that may be off: by sampling, and by counting where no tokenizer is known."
     )
+    most_tokens: Count | None = Field(
+        default=None,
+        description="Tokens that approving it allows at most, billed or at risk: with that error, or one text more, "
+        "and within the budget. Then it waits for a new approval.",
+    )
     cost_usd: Word | None = Field(
         default=None, alias="costUSD", description="US dollars at the store's price; half of it in mode Batch."
     )
@@ -73,6 +78,22 @@ class Plan(ApiModel):
     duration: Word | None = Field(default=None, description="The same as text, e.g. 2h5m.")
     advice: ShortText | None = Field(
         default=None, description="What would make it cheaper, e.g. to build the vector index afterwards."
+    )
+
+
+class Approved(ApiModel):
+    """What a person has approved, as it is kept in vectorops.approval."""
+
+    hash: PlanHash = Field(description="Hash of the plan.")
+    time: datetime | None = Field(default=None, description="When work began under it.")
+    rows: Count | None = Field(default=None, description="Rows of that plan.")
+    tokens: Count | None = Field(default=None, description="Tokens of that plan.")
+    tokens_error_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="How far that might be off."
+    )
+    cost_usd: Word | None = Field(default=None, alias="costUSD", description="US dollars of that plan.")
+    ceiling_tokens: Count | None = Field(
+        default=None, description="Tokens, billed and at risk, at which this run waits for a new approval."
     )
 
 
@@ -121,6 +142,7 @@ class Status(CommonStatus):
     start_time: datetime | None = Field(default=None, description="When this run began.")
     completion_time: datetime | None = Field(default=None, description="When this run ended.")
     plan: Plan | None = Field(default=None, description="What is to be done, before anything is sent.")
+    approved: Approved | None = Field(default=None, description="The approval that it works under, or did last.")
     batches: Annotated[list[Batch], Field(max_length=10)] = Field(
         default_factory=list, description="Batches at the provider that have not been written, at most ten."
     )
