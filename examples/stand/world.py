@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -144,7 +144,7 @@ class World:
     def _serve(self) -> None:
         """The search service as the Deployment `api`."""
         values = {"url": self.shop.api_dsn, "token": self.api_token}
-        self.cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", values))
+        self.cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", values, "service"))
         self.cluster.kubectl("apply", "-f", str(SEARCH_SERVICE))
 
     def _operate(self) -> None:
@@ -196,9 +196,25 @@ def prepare_namespace(cluster: Cluster, namespace: str, dsn: str, base_url: str,
     cluster.kubectl("apply", "-f", "-", input=secret(namespace, "embeddings", {"baseURL": base_url, "apiKey": api_key}))
 
 
-def secret(namespace: str, name: str, values: Mapping[str, str]) -> str:
-    """A Secret as JSON for `kubectl apply`, so that no value stands on a command line."""
+USES: Final = {
+    "url": "database", "ca.crt": "any", "tls.crt": "database", "tls.key": "database",
+    "baseURL": "embeddings", "apiKey": "embeddings", "key": "embeddings", "token": "service",
+}  # fmt: skip
+"""Keys of the stand's Secrets, and the neighbour that gets to see what is under them."""
+
+
+def purpose_of(keys: Iterable[str]) -> str:
+    """The value of the label `vectorops.dev/for` for a Secret with those keys; `any` where one is unknown."""
+    uses = sorted({USES.get(key, "any") for key in keys})
+    return "any" if "any" in uses or not uses else "_".join(uses)
+
+
+def secret(namespace: str, name: str, values: Mapping[str, str], purpose: str = "") -> str:
+    """A Secret as JSON for `kubectl apply`, so that no value stands on a command line.
+
+    It says for whom it is: `purpose`, or what its keys tell.
+    """
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    return json.dumps(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "data": data}
-    )
+    labels = {"vectorops.dev/for": purpose or purpose_of(values)}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
+    return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})

@@ -69,7 +69,7 @@ class Operator:
         self.databases = Databases()
         self.work = Work(self.loops.wake)
         self.embedders = Embedders()
-        secrets = Secrets(self.kubernetes)
+        secrets = Secrets(self.kubernetes, labels_required=settings.labels_required)
         self.addresses = Addresses(settings.service_addresses)
         self.services = SearchServices(self.addresses)
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)

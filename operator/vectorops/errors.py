@@ -42,6 +42,14 @@ class Reason(Reasons):
     StoreNotFound = "StoreNotFound", "Create the VectorStore that spec.storeRef names, in the same namespace."
     StoreSuspended = "StoreSuspended", "Set spec.suspend of the VectorStore to false."
     SecretNotFound = "SecretNotFound", "Create the Secret that the message names, with that key, in the same namespace."
+    SecretNotLabelled = (
+        "SecretNotLabelled",
+        "Label the Secret with the command that the message names, if it is meant for that neighbour.",
+    )
+    SecretForAnother = (
+        "SecretForAnother",
+        "Name a Secret that is meant for that neighbour, or label this one with the command that the message names.",
+    )
     SecretInvalid = "SecretInvalid", "Correct the value under that key; the message says what form it must have."
     Deleting = "Deleting", "Nothing: what this object made outside is being undone."
     Suspended = "Suspended", "Set spec.suspend to false to go on."

@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         description="Least seconds between two writes of an object's progress; turns are written at once.",
     )
 
+    secret_labels: Literal["Required", "Optional"] = Field(
+        default="Required",
+        description="Whether a Secret must say for whom it is, by its label vectorops.dev/for. Optional: one without "
+        "the label serves everybody; one for another neighbour is refused either way.",
+    )
     service_addresses: str = Field(
         default="",
         description='Where Services are reached from outside a cluster: {"namespace/service:port": ["host:port", ...]} '
@@ -69,6 +74,11 @@ class Settings(BaseSettings):
     def namespaces(self) -> tuple[str, ...]:
         """The namespaces to serve, each once, in the order given; empty: all."""
         return tuple(dict.fromkeys(_split(self.watch_namespaces)))
+
+    @property
+    def labels_required(self) -> bool:
+        """Whether a Secret without the label `vectorops.dev/for` is refused."""
+        return self.secret_labels == "Required"  # noqa: S105 - no password but a word of the setting
 
 
 def _split(value: str) -> list[str]:

@@ -147,7 +147,7 @@ def in_pods(directory: Path, postgres: Postgres, template: Shop, provider: Provi
         stack.callback(lambda: postgres.drop_database(name) if postgres.alive() else None)
         prepare_namespace(cluster, NAMESPACE, shop.operator_dsn, provider.base_url, provider.api_key)
         values = {"url": shop.api_dsn, "token": TOKEN}
-        cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", values))
+        cluster.kubectl("apply", "-f", "-", input=secret(NAMESPACE, "shop-api", values, "service"))
         cluster.kubectl("apply", "-f", str(SEARCH_SERVICE))
         scene = Scene.__new__(Scene)  # an operator of its own is not what this one needs
         scene.cluster, scene.namespace, scene.directory, scene.operators = cluster, NAMESPACE, directory, []

@@ -30,7 +30,7 @@ class Cluster:
         assert plural == "vectorstores"
         return self.objects.get(name)
 
-    async def value(self, namespace: str, name: str, key: str) -> SecretStr:
+    async def value(self, namespace: str, name: str, key: str, purpose: str) -> SecretStr:
         if name not in self.values:
             raise Stalled(Reason.SecretNotFound, f"there is no Secret {name}")
         return SecretStr(self.values[name])

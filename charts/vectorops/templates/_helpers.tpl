@@ -72,6 +72,7 @@ env:
 - {name: VECTOROPS_LOG_FORMAT, value: {{ .Values.operator.logFormat | quote }}}
 - {name: VECTOROPS_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}
 - {name: VECTOROPS_STATUS_PERIOD_SECONDS, value: {{ .Values.operator.statusPeriodSeconds | quote }}}
+- {name: VECTOROPS_SECRET_LABELS, value: {{ .Values.operator.secretLabels | quote }}}
 {{- with .Values.operator.serviceAddresses }}
 - {name: VECTOROPS_SERVICE_ADDRESSES, value: {{ . | quote }}}
 {{- end }}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from vectorops.errors import Stalled
 
+from vectorops.clients.secrets import Purpose
+
 if TYPE_CHECKING:
     from vectorops.clients.embeddings import Embedder, Embedders
     from vectorops.clients.kubernetes import Kubernetes
@@ -53,7 +55,10 @@ class Context:
         assert declared is not None, "told as a flaw before"
         refs = {"url": declared.base_url_secret_ref, "key": declared.api_key_secret_ref, "ca": declared.ca_secret_ref}
         named = {what: ref for what, ref in refs.items() if ref is not None}
-        values = {what: await self.secrets.value(store.namespace, ref.name, ref.key) for what, ref in named.items()}
+        values = {
+            what: await self.secrets.value(store.namespace, ref.name, ref.key, Purpose.EMBEDDINGS)
+            for what, ref in named.items()
+        }
         url, ca, limits = values.get("url"), values.get("ca"), declared.rate_limits
         try:
             return self.embedders.open(

@@ -20,6 +20,7 @@ from vectorops.clients.catalogue import Catalogue, read_catalogue
 from vectorops.clients.dsn import Target, Tls
 from vectorops.clients.postgres import Database, Databases
 from vectorops.clients.searchservice import SearchService, SearchServices, ServiceAt, ServiceFigures
+from vectorops.clients.secrets import Purpose
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.logs import apart
 from vectorops.runtime.api import SecretKeyRef
@@ -206,12 +207,12 @@ class Stores:
             text = f"VectorStore {store.name} names no search service. {Reason.ServiceNotDeclared.next_step}"
             raise Stalled(Reason.ServiceNotDeclared, text)
         auth, ref, trusted = declared.auth_secret_ref, declared.service_ref, declared.ca_secret_ref
-        token = await self._value(store.namespace, auth) if auth is not None else None
+        token = await self._value(store.namespace, auth, Purpose.SERVICE) if auth is not None else None
         if auth is not None and token is not None and not _fits_a_header(token):
             self._secrets.forget(store.namespace, auth.name)
             text = f"Secret {auth.name}, key {auth.key}: a bearer token is printable ASCII without spaces; "
             raise Stalled(Reason.SecretInvalid, text + "write the token alone, without a line break.")
-        ca = (await self._value(store.namespace, trusted)).get_secret_value() if trusted else None
+        ca = (await self._value(store.namespace, trusted, Purpose.SERVICE)).get_secret_value() if trusted else None
         at = ServiceAt(store.namespace, ref.name, ref.port, ref.scheme is Scheme.HTTPS, ca)
         try:
             return await self._services.open((store.namespace, store.name), at, token)
@@ -260,8 +261,8 @@ class Stores:
             )
         return Target(url, tls, spec.database.max_connections)
 
-    async def _value(self, namespace: str, ref: SecretKeyRef) -> SecretStr:
-        return await self._secrets.value(namespace, ref.name, ref.key)
+    async def _value(self, namespace: str, ref: SecretKeyRef, purpose: Purpose = Purpose.DATABASE) -> SecretStr:
+        return await self._secrets.value(namespace, ref.name, ref.key, purpose)
 
     def _forget_secrets(self, store: Store) -> None:
         database = store.spec.database

@@ -18,6 +18,7 @@ import asyncpg
 import numpy as np
 
 from stand.provider import vector_for
+from stand.world import purpose_of
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.postgres import Databases
 from vectorops.clients.searchservice import SearchServices
@@ -75,7 +76,8 @@ class PlayedKubernetes:
         values = self.secrets.get(name)
         if values is None:
             return None
-        return {"data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}}
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        return {"metadata": {"labels": {"vectorops.dev/for": purpose_of(values)}}, "data": data}
 
     async def get(self, plural: str, namespace: str, name: str) -> None:
         return None

@@ -167,7 +167,7 @@ async def test_recall_is_measured_on_the_standby(db: Db, process: Process, postg
     }
     process.ctx.stores.seen("shop", "shop", {"metadata": {"uid": "store", "generation": 1}, "spec": spec})
 
-    async def value(namespace: str, name: str, key: str) -> SecretStr:
+    async def value(namespace: str, name: str, key: str, purpose: str) -> SecretStr:
         return SecretStr(db.url.replace(here, standby) if name == "replica" else db.url)
 
     process.ctx.stores._secrets.value = value  # type: ignore[method-assign]

@@ -38,7 +38,7 @@ class Secrets:
     def __init__(self) -> None:
         self.urls: dict[str, str] = {}
 
-    async def value(self, namespace: str, name: str, key: str) -> SecretStr:
+    async def value(self, namespace: str, name: str, key: str, purpose: str) -> SecretStr:
         return SecretStr(self.urls[name])
 
     def forget(self, namespace: str, name: str) -> None:

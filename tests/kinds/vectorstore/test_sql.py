@@ -43,7 +43,7 @@ class Secret:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def value(self, namespace: str, name: str, key: str) -> SecretStr:
+    async def value(self, namespace: str, name: str, key: str, purpose: str) -> SecretStr:
         return SecretStr(self.url)
 
     def forget(self, namespace: str, name: str) -> None:

@@ -34,6 +34,8 @@ SAFE_VACUUM = (0, 8, 3)
 _NOT_SEEN_FOR_OTHER_REASONS = frozenset(
     {
         Reason.SecretNotFound,
+        Reason.SecretNotLabelled,
+        Reason.SecretForAnother,
         Reason.SecretInvalid,
         Reason.RBACMissing,
         Reason.KubernetesUnavailable,
