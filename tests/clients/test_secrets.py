@@ -62,7 +62,7 @@ async def test_a_key_that_is_missing_is_named(secrets: Secrets, cluster: Cluster
 async def test_a_value_that_is_not_text_is_refused_and_not_shown(
     secrets: Secrets, cluster: Cluster, namespace: str, tmp_path: Any
 ) -> None:
-    (tmp_path / "url", Purpose.DATABASE).write_bytes(b"\xff\xfehush")
+    (tmp_path / "url").write_bytes(b"\xff\xfehush")
     create(cluster, namespace, f"--from-file={tmp_path / 'url'}")
     with pytest.raises(Stalled) as caught:
         await secrets.value(namespace, "db", "url", Purpose.DATABASE)
