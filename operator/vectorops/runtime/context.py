@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vectorops.errors import Stalled
-
 from vectorops.clients.secrets import Purpose
+from vectorops.errors import Stalled
 
 if TYPE_CHECKING:
     from vectorops.clients.embeddings import Embedder, Embedders
