@@ -122,7 +122,7 @@ class Database:
 
 
 class Provider:
-    """`/huge/...` answers a gigabyte, `/nested/...` a small text that is large in memory, `/error/...` refuses so."""
+    """`/huge` answers a gigabyte, `/nested` what is large in memory, `/error` refuses so, `/small` is harmless."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request."""
@@ -131,7 +131,9 @@ class Provider:
             mode = path.split("/")[1]
             status = "500 Internal Server Error" if mode == "error" else "200 OK"
             writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n".encode())
-            if mode == "nested":
+            if mode == "small":
+                writer.write(b"{}")
+            elif mode == "nested":
                 writer.write(b'{"data":[' + b"[]," * (PIECE // 4) + b"[]]}")
                 await writer.drain()
             else:

@@ -85,6 +85,10 @@ class Reason(Reasons):
         "Look whether the connection Secret names a PostgreSQL server; if it does, make what is read there smaller.",
     )
     DatabaseError = "DatabaseError", "Look the SQLSTATE up in the PostgreSQL manual; the server's log has the details."
+    AnswerUnread = (
+        "AnswerUnread",
+        "Look what answers there and give the operator more CPU; it is tried again by itself.",
+    )
     # the embedding provider
     ProviderUnavailable = "ProviderUnavailable", "Look at the provider's status page; it is tried again by itself."
     ProviderRejected = (

@@ -9,13 +9,18 @@ import asyncio
 import json
 import resource
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
 from vectorops.clients.dsn import Target, Tls, TlsMode
+from vectorops.clients.embeddings import Embedders
 from vectorops.clients.foreign.budget import charged_to
 from vectorops.clients.postgres import Databases
+from vectorops.clients.searchservice import SearchService
+from vectorops.clients.service_addresses import Addresses
 from vectorops.errors import OperatorError
 
 MIB = 1 << 20
@@ -52,14 +57,46 @@ async def databases(port: int, modes: list[str]) -> list[str]:
     return await asyncio.gather(*(ask(number, mode) for number, mode in enumerate(modes)))
 
 
+async def providers(port: int, modes: list[str]) -> list[str]:
+    """Ask each of them for two embeddings, or for its batches."""
+    opened = Embedders()
+
+    async def ask(number: int, mode: str) -> str:
+        url = f"http://127.0.0.1:{port}/{mode.removeprefix('batch-')}"
+        embedder = opened.open(f"uid-{number}", api_key=SecretStr("k"), model="m", dimensions=16_000, base_url=url)
+        with charged_to(f"tenant-{number}"):
+            if mode.startswith("batch-"):
+                return await said(lambda: embedder.batches.find("nonce", datetime.now(UTC)))
+            return await said(lambda: embedder.embed(["a", "b"] * 64))
+
+    return await asyncio.gather(*(ask(number, mode) for number, mode in enumerate(modes)))
+
+
+async def services(port: int, modes: list[str]) -> list[str]:
+    """Read the counters of each of them."""
+
+    async def ask(number: int) -> str:
+        addresses = Addresses(json.dumps({f"tenant-{number}/s:80": [f"127.0.0.1:{port}"] * 16}))
+        service = SearchService(f"tenant-{number}", "s", 80, addresses=addresses)
+        with charged_to(f"tenant-{number}"):
+            return await said(service._interval)
+
+    return await asyncio.gather(*(ask(number) for number, _ in enumerate(modes)))
+
+
+ASK = {"database": databases, "provider": providers, "service": services}
+
+
 async def main() -> None:
     """Do what the arguments say."""
     what, port, *modes = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))  # the machine is not to suffer from a failing test
-    await {"database": databases}[what](int(port), ["nobody"])
+    await ASK[what](int(port), ["small"])
     before = memory("VmRSS")
-    found = await {"database": databases}[what](int(port), modes)
-    print(json.dumps({"said": found, "grown": memory("VmHWM") - before}))
+    began = time.process_time()
+    found = await ASK[what](int(port), modes)
+    spent = time.process_time() - began
+    print(json.dumps({"said": found, "grown": memory("VmHWM") - before, "seconds": spent}))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_every_vector_is_the_one_of_its_index(count: int, dimensions: int) -> No
 
 def plain(value: Any) -> Any:
     if isinstance(value, Lifted):
-        return bytes(value.text).decode()
+        return value.read()
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, list) else value
@@ -152,6 +152,41 @@ def test_floats_and_base64_may_come_in_one_answer() -> None:
     mixed[0]["embedding"] = [float(number) for number in vectors[0]]
     got = read_answer(body(mixed), 2, DIMENSIONS).vectors
     assert all(np.array_equal(unpacked(one), vector) for one, vector in zip(got, vectors, strict=True))
+
+
+HOSTILE = {
+    "lists of nothing": b'{"data":[' + b"[]," * 9_000_000 + b"[]]}",
+    "a long text": b'{"data":"' + b"x" * 20_000_000 + b'\xf0\x9f\x98\x80"}',
+    "keys that end nowhere": b'"embedding":[' * 1_500_000,
+    "strings that end in an escape": b'"embedding":"\\"' * 1_000_000,
+    "one list without end": b'{"data":[{"index":0,"embedding":[' + b"1," * 10_000_000 + b"1]}]}",
+    "frames without end": b'{"data":[' + b'{"index":0,"embedding":"%s"},' % (b"A" * 300) * 60_000 + b"0]}",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_an_answer_that_is_small_on_the_wire_and_large_in_memory_is_refused(what: str) -> None:
+    answer = HOSTILE[what]
+    read_answer(body(entries(some(1))), 1, DIMENSIONS)  # what is imported on first use
+    tracemalloc.start()
+    try:
+        with pytest.raises((Unanswered, UnusableVectors)):
+            read_answer(answer, 1, DIMENSIONS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < max(40 << 20, 3 * len(answer))
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_it_is_told_whether_numbers_came_as_text(as_text: bool) -> None:
+    vectors = some(2)
+    sent = entries(vectors)
+    for entry, vector in zip(sent, vectors, strict=True):
+        entry["embedding"] = [float(number) for number in vector] if as_text else entry["embedding"]
+    answer = read_answer(body(sent), 2, DIMENSIONS)
+    assert answer.as_text is as_text
+    assert all(np.array_equal(unpacked(one), vector) for one, vector in zip(answer.vectors, vectors, strict=True))
 
 
 def test_reading_takes_little_memory_beside_the_answer() -> None:

@@ -2,9 +2,9 @@
 
 Checked: as many vectors as texts, every index once, the column's dimension, numbers only, no zero vector (its cosine
 to anything is undefined). Vectors leave in pgvector's binary format: int16 dimensions, int16 zero, then big-endian
-float32. Nearly all of an answer is base64, which a JSON parser would copy twice: `embedding_skeleton` lifts it out, and
-it is decoded, checked and packed some dozen vectors at a time, never as a list of numbers. Refused: guessing which text
-a vector without an index belongs to.
+float32. Nearly all of an answer are its vectors, which a JSON parser would copy twice, or make much larger lists of:
+`embedding_skeleton` lifts them out, and they are decoded, checked and packed some dozen at a time. Refused: guessing
+which text a vector without an index belongs to.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ class Answer:
 
     vectors: tuple[bytes | None, ...]  # in the order of the texts
     tokens: int | None  # as billed; None when the provider does not say
+    as_text: bool = False  # numbers came as decimals, five times the bytes of base64
 
 
 def read_answer(body: bytes | bytearray, texts: int, dimensions: int) -> Answer:
     """Read and check; megabytes, so not on the event loop. Raises Unanswered (try again) or UnusableVectors."""
     try:
-        answer = parse(body)
+        answer = parse(body, texts)
     except ValueError:
         raise _invalid("no JSON") from None  # the exception holds the answer
     return check_answer(answer, texts, dimensions)
@@ -58,7 +59,8 @@ def check_answer(answer: Any, texts: int, dimensions: int) -> Answer:
     vectors: list[bytes | None] = []
     for begin in range(0, texts, BLOCK):
         vectors += _block(values[begin : begin + BLOCK], dimensions)
-    return Answer(tuple(vectors), _tokens(answer))
+    as_text = any(value.is_list if isinstance(value, Lifted) else isinstance(value, list) for value in values)
+    return Answer(tuple(vectors), _tokens(answer), as_text)
 
 
 def _block(values: Sequence[object], dimensions: int) -> list[bytes | None]:
@@ -69,10 +71,9 @@ def _block(values: Sequence[object], dimensions: int) -> list[bytes | None]:
     frames[:, : HEADER.size] = np.frombuffer(HEADER.pack(dimensions, 0), dtype=np.uint8)
     numbers = frames[:, HEADER.size :].view("<f4")
     for row, value in enumerate(values):
-        one = _numbers(value)
+        one = _numbers(value, dimensions)
         if len(one) != dimensions:
-            message = f"the model answers with {len(one)} dimensions, spec.embeddings.dimensions is {dimensions}"
-            raise UnusableVectors(Reason.ProviderRejected, message)
+            raise _mismatch(len(one), dimensions)
         numbers[row] = one
     usable = _usable(numbers)
     numbers.byteswap(inplace=True)
@@ -91,12 +92,14 @@ def _usable(numbers: npt.NDArray[np.float32]) -> list[bool]:
     return list(usable)
 
 
-def _numbers(value: object) -> npt.NDArray[np.float32]:
+def _numbers(value: object, dimensions: int) -> npt.NDArray[np.float32]:
     import numpy as np
 
     try:
         if isinstance(value, Lifted):
-            return np.frombuffer(_decode(value.text), dtype="<f4")
+            value = _read(value, dimensions)
+        if isinstance(value, bytes):
+            return np.frombuffer(value, dtype="<f4")
         if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
         if isinstance(value, list):
@@ -105,6 +108,21 @@ def _numbers(value: object) -> npt.NDArray[np.float32]:
     except (binascii.Error, ValueError, TypeError):
         pass  # told below, without what the library says: it may quote the answer
     raise _invalid("an embedding that is neither base64 nor a list of numbers")
+
+
+def _read(lifted: Lifted, dimensions: int) -> object:
+    """Decoded base64, a string with escapes, or a list of as many values as the column has dimensions."""
+    source = bytes(lifted.source)
+    if lifted.is_list:
+        if (count := source.count(b",") + 1) != dimensions:
+            raise _mismatch(count, dimensions)  # before a list of any length is made of it
+        return lifted.read()
+    return lifted.read() if b"\\" in source else _decode(lifted.source[1:-1])
+
+
+def _mismatch(found: int, dimensions: int) -> UnusableVectors:
+    message = f"the model answers with {found} dimensions, spec.embeddings.dimensions is {dimensions}"
+    return UnusableVectors(Reason.ProviderRejected, message)
 
 
 def _decode(text: memoryview) -> bytes:

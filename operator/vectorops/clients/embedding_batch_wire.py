@@ -8,7 +8,6 @@ it imports is heavy: import this module only when a request is about to be sent,
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -19,12 +18,14 @@ import httpx2
 
 from vectorops.clients.embedding_batches import Gone, NotSupported
 from vectorops.clients.embedding_errors import RejectedInput, Unanswered
-from vectorops.clients.embedding_wire import BYTES_PER_NUMBER, CONNECT_SECONDS, QUIET, broken, refused
+from vectorops.clients.embedding_packing import answer_bytes
+from vectorops.clients.embedding_wire import QUIET, bounded_client, broken, refused
+from vectorops.clients.foreign import jsontext
 from vectorops.errors import OperatorError, Reason
 
 UPLOAD_SECONDS = 900.0  # 90 MB at a megabit a second and more
-ANSWER_BYTES = 8 << 20  # a page of a hundred batches with all their metadata is a tenth of that
-LINE_BYTES = 1 << 16  # everything in a result's line that is not a number
+ANSWER_BYTES = 2 << 20  # a page of a hundred batches with all their metadata is half of that
+ANSWER_VALUES = 50_000  # in it: a batch has thirty, and sixteen pairs of metadata
 PAGE = 100  # entries of a list at a time, the most there are
 PAGES = 20  # pages that are looked through: what was lost is among the newest
 NO_INTERFACE = frozenset({400, 404, 405, 415, 422, 501})  # what servers without batches say to a well-formed request
@@ -43,12 +44,7 @@ class BatchWire:
         for name in QUIET:
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
         self._timeout = timeout
-        http = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False,
-            timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
-            headers={"Accept-Encoding": "identity"},
-            verify=trust or True,
-        )
+        http = bounded_client(timeout, trust)
         self._client = openai.AsyncOpenAI(
             api_key=api_key or "none", base_url=base_url, organization="", project="", max_retries=0, http_client=http
         )
@@ -112,7 +108,7 @@ class BatchWire:
         import openai
 
         ask = self._client.files.with_streaming_response.content(file_id, extra_headers=self._headers)
-        rest = b""
+        rest, most = b"", answer_bytes(1, dimensions, as_text=True)
         try:
             async with ask as response:
                 async for chunk in response.iter_bytes():
@@ -120,7 +116,7 @@ class BatchWire:
                     for line in lines:
                         if line.strip():
                             yield line
-                    if len(rest) > LINE_BYTES + dimensions * BYTES_PER_NUMBER:
+                    if len(rest) > most:
                         raise Unanswered(Reason.InvalidAnswer, "a line of the results is longer than any result can be")
         except (openai.OpenAIError, httpx2.HTTPError, TimeoutError) as exc:
             raise _translated(exc, gone) from exc
@@ -149,12 +145,12 @@ class BatchWire:
 
         try:
             async with asyncio.timeout(seconds), ask as response:
-                body = b""
+                body = bytearray()
                 async for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > ANSWER_BYTES:
                         raise Unanswered(Reason.InvalidAnswer, "the answer is larger than any answer can be")
-            found = json.loads(body)
+            found = jsontext.parse(body, ANSWER_VALUES)
         except (openai.OpenAIError, httpx2.HTTPError, TimeoutError) as exc:
             raise _translated(exc, special) from exc
         except ValueError:

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from vectorops.clients.embedding_errors import Refusal, RejectedInput, Unanswered, from_refusal
+from vectorops.clients.foreign import jsontext, threads
 from vectorops.clients.tls.renewed import Renewed
 from vectorops.errors import OperatorError, Reason, Stalled
 
@@ -34,6 +35,8 @@ MOST_COUNTED = 2**31  # of texts or tokens in one batch: our records are integer
 METADATA_KEY = "vectorops"  # under which a batch holds its nonce
 OPEN_ENDED = frozenset({"completed", "expired", "cancelled", "failed"})
 LOOK_SECONDS = 3600.0  # clocks may differ: batches created so much before the one that is looked for end the search
+CHUNK_BYTES = 4 << 20  # and at most so many, where vectors are larger
+LINE_VALUES = 1_000  # in a result's line, beside the numbers of its vector
 CHUNK_LINES = 500  # read and checked at a time: 4 MB of answers of 1,536 dimensions
 
 
@@ -156,14 +159,18 @@ class Batches:
     async def results(self, file_id: str, dimensions: int) -> AsyncIterator[list[Result]]:
         """The lines of an output or error file, some hundred at a time, in constant memory. Raises Gone, Stalled."""
         lines: list[bytes] = []
+        size = count = 0
         async with self.wire.use() as wire:
             async for line in wire.lines(file_id, dimensions):
                 lines.append(line)
-                if len(lines) >= CHUNK_LINES:
-                    yield await asyncio.to_thread(read_results, lines, dimensions)
-                    lines = []
+                size, count = size + len(line), count + 1
+                if count > MAX_LINES:
+                    raise Unanswered(Reason.InvalidAnswer, "the results have more lines than a batch has texts")
+                if len(lines) >= CHUNK_LINES or size >= CHUNK_BYTES:
+                    yield await threads.parse(read_results, lines, dimensions)
+                    lines, size = [], 0
         if lines:
-            yield await asyncio.to_thread(read_results, lines, dimensions)
+            yield await threads.parse(read_results, lines, dimensions)
 
     async def _new_wire(self, trust: ssl.SSLContext | None) -> BatchWire:
         # half a second of imports, off the event loop
@@ -181,7 +188,7 @@ def read_results(lines: Sequence[bytes], dimensions: int) -> list[Result]:
 
 def _result(line: bytes, dimensions: int) -> Result | None:
     try:
-        entry = json.loads(line)
+        entry = jsontext.parse(line, LINE_VALUES + dimensions)
         text_hash = bytes.fromhex(entry["custom_id"])
         response = entry.get("response") or {}
         status, body = int(response.get("status_code") or 0), response.get("body")

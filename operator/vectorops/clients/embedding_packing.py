@@ -12,6 +12,10 @@ import math
 from dataclasses import dataclass
 
 MAX_INPUTS = 2_048  # texts in one request (OpenAI's API reference)
+BYTES_PER_NUMBER = 32  # of an answer: a float64 printed with all its digits
+BASE64_PER_NUMBER = 6  # the same as base64: four bytes for every three of a float32
+BYTES_PER_TEXT = 512  # everything in an answer that is not a number, for each text
+BYTES_BESIDE = 1 << 16  # and beside all of them
 MAX_REQUEST_TOKENS = 300_000  # summed over one request (OpenAI's API reference)
 MAX_TEXT_TOKENS = 8_191  # of one text: the context of OpenAI's embedding models
 PROVIDER_ESTIMATE = 0.25  # tokens a byte: what OpenAI itself assumes when it checks the sum
@@ -22,6 +26,18 @@ LEARN_MARGIN = 1.5  # the next texts may be of another language than those learn
 OPTIMISTIC_BYTES = int(MAX_TEXT_TOKENS / PROVIDER_ESTIMATE)  # 32 KB: a text of English that just fits
 STRICT_BYTES = MAX_TEXT_TOKENS - SPECIAL_TOKENS  # a text that fits whatever it is made of
 READ_CHARACTERS = 8 * MAX_TEXT_TOKENS  # of a text: English has four or five a token; what has more is mostly blanks
+
+
+def answer_bytes(texts: int, dimensions: int, as_text: bool) -> int:
+    """The most bytes that an answer with so many vectors has."""
+    a_number = BYTES_PER_NUMBER if as_text else BASE64_PER_NUMBER
+    return BYTES_BESIDE + texts * (BYTES_PER_TEXT + dimensions * a_number)
+
+
+def most_texts(most_bytes: int, dimensions: int, as_text: bool) -> int:
+    """How many texts have an answer of at most so many bytes; at least one."""
+    one = answer_bytes(1, dimensions, as_text) - BYTES_BESIDE
+    return max(1, min(MAX_INPUTS, (most_bytes - BYTES_BESIDE) // one))
 
 
 def most_tokens(size: int, texts: int = 1) -> int:

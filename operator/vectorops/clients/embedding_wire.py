@@ -1,7 +1,7 @@
 """The wire to an OpenAI-compatible provider: one HTTP request at a time, its answer's bytes, or one of our errors.
 
 The official client speaks, held short: no retries of its own (one owner of retries), no redirects (the key would
-follow), no compressed answers and a bound on their size, a bound on the whole time. What it imports is heavy: import
+follow), no compressed answers and bounds on their size, a bound on the whole time. What it imports is heavy: import
 this module, and make a Wire, only when a request is about to be sent, in a thread.
 """
 
@@ -11,12 +11,13 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from vectorops.clients.embedding_errors import Refusal, Unanswered, from_refusal, retry_after
-from vectorops.clients.embedding_packing import MAX_INPUTS
+from vectorops.clients.foreign.jsontext import ERROR_BYTES
 from vectorops.clients.tls.trust import flaw
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     import openai
 
 CONNECT_SECONDS = 10.0  # a provider that does not take a connection in ten seconds is down
-BYTES_PER_NUMBER = 32  # a float64 printed with all its digits; base64 takes 6
-BYTES_BESIDE = 1 << 20  # everything in an answer that is not a number, and any error
 QUIET = ("openai", "httpx2", "httpcore2", "httpx", "httpcore")  # they log bodies and URLs at low levels
 Heard = Callable[[Mapping[str, str]], None]
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
@@ -34,23 +33,14 @@ NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, http
 class Wire:
     """A connection pool to one base URL with one key."""
 
-    def __init__(
-        self, base_url: str, api_key: str | None, dimensions: int, timeout: float, trust: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, base_url: str, api_key: str | None, timeout: float, trust: ssl.SSLContext | None = None) -> None:
         """`trust` None: the system's CAs."""
         import openai
 
         for name in QUIET:
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
         self._timeout = timeout
-        self._most_bytes = BYTES_BESIDE + MAX_INPUTS * dimensions * BYTES_PER_NUMBER
-        http = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False,
-            timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
-            headers={"Accept-Encoding": "identity"},
-            event_hooks={"response": [self._bound]},
-            verify=trust or True,
-        )
+        http = bounded_client(timeout, trust)
         # organization and project would otherwise be taken from the operator's environment
         self._client = openai.AsyncOpenAI(
             api_key=api_key or "none", base_url=base_url, organization="", project="", max_retries=0, http_client=http
@@ -61,8 +51,12 @@ class Wire:
         """Close the connections; open requests break."""
         await self._client.close()
 
-    async def post(self, model: str, texts: Sequence[str], options: Mapping[str, Any], heard: Heard) -> bytearray:
-        """POST /embeddings; the answer's body. Raises what `from_refusal` says, Unanswered, or Transient.
+    async def post(
+        self, model: str, texts: Sequence[str], options: Mapping[str, Any], heard: Heard, most: int
+    ) -> bytearray:
+        """POST /embeddings; the answer's body, of at most `most` bytes.
+
+        Raises what `from_refusal` says, Unanswered, or Transient.
 
         `heard` is told the headers of whatever answer comes.
         """
@@ -77,6 +71,8 @@ class Wire:
                 body = bytearray()  # grows in place: pieces that are joined at the end would be there twice
                 async for chunk in response.iter_bytes():
                     body += chunk
+                    if len(body) > most:
+                        raise TooLarge("the answer is larger than any answer can be")
                 return body
         except openai.APIStatusError as exc:
             heard(exc.response.headers)
@@ -86,25 +82,44 @@ class Wire:
         except (httpx2.HTTPError, TimeoutError, openai.OpenAIError) as exc:
             raise broken(exc) from exc
 
-    async def _bound(self, response: httpx2.Response) -> None:
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise httpx2.DecodingError("a compressed answer has no bound")
+
+class TooLarge(httpx2.DecodingError):
+    """More bytes than an answer to that question can have."""
+
+
+def bounded_client(timeout: float, trust: ssl.SSLContext | None) -> httpx2.AsyncClient:
+    """An HTTP client for the official one: no redirects, nothing compressed, and refusals of bounded size."""
+    import openai
+
+    return openai.DefaultAsyncHttpxClient(
+        follow_redirects=False,
+        timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"response": [_bound]},
+        verify=trust or True,
+    )
+
+
+async def _bound(response: httpx2.Response) -> None:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise httpx2.DecodingError("a compressed answer has no bound")
+    if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:  # the client reads and parses the whole of these
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Bounded(response.stream, self._most_bytes)
+        response.stream = _Beginning(response.stream)
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """A body that breaks off when it grows beyond what an answer can be."""
+class _Beginning(httpx2.AsyncByteStream):
+    """What a refusal begins with: its status says most, and a page of megabytes nothing more."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
-        self._stream, self._left = stream, most
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream, self._left = stream, ERROR_BYTES
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:
+            yield chunk[: self._left]
             self._left -= len(chunk)
-            if self._left < 0:
-                raise httpx2.DecodingError("the answer is larger than any answer can be")
-            yield chunk
+            if self._left <= 0:
+                return
 
     async def aclose(self) -> None:
         await self._stream.aclose()

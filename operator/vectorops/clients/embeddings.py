@@ -24,7 +24,10 @@ from vectorops.clients.embedding_batches import Batches
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
 from vectorops.clients.embedding_flow import Breaker, Flow
 from vectorops.clients.embedding_limits import Clock, Limits, Pause
+from vectorops.clients.embedding_packing import answer_bytes, most_texts
 from vectorops.clients.embedding_tokens import Load, Measured, Meter
+from vectorops.clients.foreign import threads
+from vectorops.clients.foreign.budget import ANSWERS, LARGEST_BYTES
 from vectorops.clients.tls.renewed import Renewed
 from vectorops.clients.tls.trust import trusting
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
@@ -73,6 +76,7 @@ class Embedder:
         self.flow = Flow(clock, alone=True)
         self.breaker = Breaker(clock)
         self.meter = Meter(account.model, trusted=account.base_url == DEFAULT_BASE_URL)
+        self.as_text = True  # whether answers hold decimals instead of base64; until the first one they may
         self.answered = False  # whether it ever gave a usable answer in this process
         self._pause = Pause(clock)
         self._api_key, self._timeout = api_key, timeout
@@ -111,7 +115,12 @@ class Embedder:
 
     async def measure(self, texts: Sequence[str]) -> list[Measured]:
         """The texts as they may be sent: cut to what the model reads, and counted where its tokeniser is known."""
-        return await asyncio.to_thread(self.meter.measure, texts)
+        return await threads.parse(self.meter.measure, texts)
+
+    @property
+    def most_texts(self) -> int:
+        """How many texts one request should have, so that it leaves room for the answers to others."""
+        return most_texts(LARGEST_BYTES // 4, self.account.dimensions, self.as_text)
 
     async def admit(self, load: Load) -> None:
         """Wait until the limits, the provider's last `Retry-After` and its failures allow a request of that load."""
@@ -122,10 +131,15 @@ class Embedder:
     async def request(self, texts: Sequence[str], load: Load | None = None) -> Embedded:
         """One request without waiting. Raises RejectedInput, Unanswered, UnusableVectors, Stalled or Transient."""
         load = load or _bytes_of(texts)
+        most = min(LARGEST_BYTES, answer_bytes(len(texts), self.account.dimensions, self.as_text))
+        async with ANSWERS.hold(most):  # before anything is sent: a paid answer must find its room
+            return await self._request(texts, load, most)
+
+    async def _request(self, texts: Sequence[str], load: Load, most: int) -> Embedded:
         sent = self.limits.sent(self.meter.paced(load))
         sent_at = self.clock.now()
         try:
-            body = await self._post(texts, partial(self.limits.heard, sent=sent))
+            body = await self._post(texts, partial(self.limits.heard, sent=sent), most)
         except OperatorError as error:
             metrics.embedding_requested(error.reason)
             self._learn_from(error, sent_at)
@@ -138,8 +152,8 @@ class Embedder:
         self.breaker.answered()
         self.flow.open()
         answers = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_answers")
-        answer = await asyncio.to_thread(answers.read_answer, body, len(texts), self.account.dimensions)
-        self.answered = True
+        answer = await threads.parse(answers.read_answer, body, len(texts), self.account.dimensions)
+        self.answered, self.as_text = True, answer.as_text
         self.flow.answered(self.limits.waited)
         if answer.tokens is not None:
             self.meter.learn(load, answer.tokens)
@@ -148,6 +162,8 @@ class Embedder:
         return Embedded(answer.vectors, tokens)
 
     def _learn_from(self, error: OperatorError, sent_at: float) -> None:
+        if error.reason == Reason.InvalidAnswer:
+            self.as_text = True  # another server behind the URL may answer in decimals now
         if isinstance(error, Transient):
             self._pause.extend(error.after)
         if error.reason == Reason.ProviderUnavailable:
@@ -172,11 +188,11 @@ class Embedder:
         """The server does not know an optional parameter. Raises Stalled if there is no doing without it."""
         self._do_without(RefusedParameter(parameter))
 
-    async def _post(self, texts: Sequence[str], heard: Heard) -> bytearray:
+    async def _post(self, texts: Sequence[str], heard: Heard, most: int) -> bytearray:
         async with self._wire.use() as wire:
             while True:
                 try:
-                    return await wire.post(self.account.model, texts, self._options, heard)
+                    return await wire.post(self.account.model, texts, self._options, heard, most)
                 except RefusedParameter as error:
                     self._do_without(error)
 
@@ -184,8 +200,7 @@ class Embedder:
         # half a second of imports, off the event loop
         module = await asyncio.to_thread(importlib.import_module, "vectorops.clients.embedding_wire")
         key = self._api_key.get_secret_value() if self._api_key else None
-        where, dimensions = self.account.base_url, self.account.dimensions
-        wire: Wire = await asyncio.to_thread(module.Wire, where, key, dimensions, self._timeout, trust)
+        wire: Wire = await asyncio.to_thread(module.Wire, self.account.base_url, key, self._timeout, trust)
         return wire
 
     def _do_without(self, error: RefusedParameter) -> None:
@@ -200,7 +215,8 @@ class Embedder:
     async def prove_innocence(self) -> None:
         """Before the first text is called poison: would the provider take any text at all?"""
         try:
-            await self._post([PROBE], lambda _: None)
+            most = answer_bytes(1, self.account.dimensions, as_text=True)
+            await self._post([PROBE], lambda _: None, most)
         except RejectedInput as error:
             message = "the provider refuses every request, whatever its text"
             raise Stalled(Reason.ProviderRejected, message) from error

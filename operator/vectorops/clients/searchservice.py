@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from vectorops.clients import service_figures as figures_of
+from vectorops.clients.foreign import threads
+from vectorops.clients.foreign.lines import Wanted
 from vectorops.clients.service_addresses import Addresses
 from vectorops.clients.service_figures import CacheFigures, Counters, Interval, JobFigures, PoolFigures
 from vectorops.clients.service_wire import Answer, Wire, invalid
@@ -26,8 +28,6 @@ F = TypeVar("F")
 
 CA_FIELD = "spec.service.caSecretRef"
 SECONDS = 10.0  # for a whole answer: the worst search that thresholds speak of takes 2
-MOST_BYTES = 256 * 1024  # an answer of 10 results with titles has 2 KB
-MOST_METRICS_BYTES = 2 * 1024 * 1024  # a busy process exposes some hundred KB
 ASKED_AT_ONCE = 4  # the sweep is a guest
 MOST_PROCESSES = 16  # behind one Service whose counters and pools are read
 
@@ -104,7 +104,7 @@ class SearchService:
         tries = [*listed[start:], *listed[:start]][: len(listed) if method == "GET" else 1]
         for at, address in enumerate(tries, 1):
             try:
-                return await self._wire.ask(address, method, path, json, timeout, MOST_BYTES)
+                return await self._wire.ask(address, method, path, json, timeout)
             except Transient as error:
                 if error.reason != Reason.ServiceUnavailable or at == len(tries):
                     raise
@@ -129,7 +129,7 @@ class SearchService:
         return tuple(one for one in present if one is not None)
 
     async def _pool_of(self, address: str) -> PoolFigures | None:
-        answer = await self._wire.ask(address, "GET", POOL_STATS, None, SECONDS, MOST_BYTES)
+        answer = await self._wire.ask(address, "GET", POOL_STATS, None, SECONDS)
         return None if answer.status in UNSUPPORTED else figures_of.pool_figures(_object(answer, POOL_STATS))
 
     async def invalidate_cache(self) -> int | None:
@@ -188,12 +188,12 @@ class SearchService:
         return found
 
     async def _counters(self, address: str) -> Counters | None:
-        answer = await self._wire.ask(address, "GET", METRICS, None, SECONDS, MOST_METRICS_BYTES)
+        answer = await self._wire.ask(address, "GET", METRICS, None, SECONDS, Wanted(figures_of.READ))
         if answer.status in UNSUPPORTED:
             return None
         _must_be_ok(answer, METRICS)
         try:
-            return await asyncio.to_thread(figures_of.counters, answer.text, address)
+            return await threads.parse(figures_of.counters, answer.text, address)
         except ValueError:
             raise invalid(METRICS, "is no Prometheus text") from None  # the exception quotes the line
 

@@ -15,6 +15,7 @@ from typing import Any
 DURATION = "vector_search_duration_seconds"
 SEARCHES = "vector_searches_total"
 STARTED = "process_start_time_seconds"
+READ = (f"{DURATION}_bucket", SEARCHES, STARTED)  # the samples that are read, out of hundreds of others
 FAILED = frozenset({"error", "failed", "failure"})  # values of the label status that are failed searches
 QUANTILE = 0.95
 

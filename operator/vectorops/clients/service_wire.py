@@ -8,7 +8,6 @@ nothing before its first request.
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -17,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from vectorops.clients.foreign import jsontext
+from vectorops.clients.foreign.lines import TooMuch, Wanted
 from vectorops.clients.tls.trust import flaw
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 if TYPE_CHECKING:
     import httpx2
 
+MOST_BYTES = 256 * 1024  # an answer of 10 results with titles has 2 KB
+MOST_VALUES = 20_000  # in its JSON: a hundred results of fifty keys, with every comma and colon in their texts
+MOST_METRICS_BYTES = 2 * 1024 * 1024  # a busy process exposes some hundred KB
 CONNECT_SECONDS = 3.0  # a process in the same cluster that does not take a connection in that time is gone
 
 
@@ -59,8 +63,12 @@ class Wire:
         if http is not None:
             await http.aclose()
 
-    async def ask(self, address: str, method: str, path: str, json: Any, timeout: float, most: int) -> Answer:
-        """One request to `host:port`; at most `most` bytes and `timeout` seconds for the whole of it.
+    async def ask(
+        self, address: str, method: str, path: str, json: Any, timeout: float, wanted: Wanted | None = None
+    ) -> Answer:
+        """One request to `host:port`; a bounded number of bytes and `timeout` seconds for the whole of it.
+
+        `wanted`: the answer is a text of lines, and these are all that is kept of it.
 
         Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects, ServiceTLSFailed), Transient (ServiceUnavailable,
         ServiceTimeout, ServiceAnswerInvalid).
@@ -74,7 +82,7 @@ class Wire:
             async with asyncio.timeout(timeout):
                 ask = self._client().stream(method, url, json=json, headers=headers, extensions=self._extensions)
                 async with ask as response:
-                    body = await _bounded(response, path, most)
+                    body = await _bounded(response, path, wanted)
         except TimeoutError:
             text = f"{method} {path} was not answered within {timeout:g} s. {Reason.ServiceTimeout.next_step}"
             raise Transient(Reason.ServiceTimeout, text) from None
@@ -84,8 +92,8 @@ class Wire:
             raise _unanswered(error, address, path) from error
         seconds = time.perf_counter() - began
         _refuse(response.status_code, path)
-        text = body.decode("utf-8", errors="replace")
-        return Answer(response.status_code, seconds, _json(text), text, _retry_after(response.headers))
+        text, parsed = body.decode("utf-8", errors="replace"), None if wanted is not None else _json(body)
+        return Answer(response.status_code, seconds, parsed, text, _retry_after(response.headers))
 
     def _client(self) -> httpx2.AsyncClient:
         import httpx2
@@ -109,16 +117,23 @@ def _url(scheme: str, address: str, path: str) -> httpx2.URL:
     return httpx2.URL(scheme=scheme, host=host, port=int(port), raw_path=path.encode())
 
 
-async def _bounded(response: httpx2.Response, path: str, most: int) -> bytes:
+async def _bounded(response: httpx2.Response, path: str, wanted: Wanted | None) -> bytes:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise invalid(path, "is compressed, although no compression was offered")
-    parts, size = [], 0
+    most = MOST_BYTES if wanted is None else MOST_METRICS_BYTES
+    whole, size = bytearray(), 0
     async for part in response.aiter_bytes():
         size += len(part)
         if size > most:
             raise invalid(path, f"is larger than {most // 1024} KiB")
-        parts.append(part)
-    return b"".join(parts)
+        if wanted is None:
+            whole += part
+            continue
+        try:
+            wanted.feed(part)
+        except TooMuch:
+            raise invalid(path, "has more samples of searches than are counted") from None
+    return bytes(whole) if wanted is None else wanted.text()
 
 
 def _unanswered(error: httpx2.HTTPError, address: str, path: str) -> OperatorError:
@@ -146,10 +161,10 @@ def invalid(path: str, why: str) -> Transient:
     return Transient(Reason.ServiceAnswerInvalid, text)
 
 
-def _json(text: str) -> Any | None:
+def _json(body: bytes) -> Any | None:
     try:
-        return jsonlib.loads(text)
-    except (ValueError, RecursionError):
+        return jsontext.parse(body, MOST_VALUES)
+    except ValueError:
         return None
 
 

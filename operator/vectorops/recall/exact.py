@@ -7,10 +7,10 @@ does not grow with the table. Arithmetic is done in a thread, so the event loop 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vectorops.clients.foreign import threads
 from vectorops.clients.sqlstate import speaking
 from vectorops.errors import Reason, Waiting
 from vectorops.recall.target import Distance, Target
@@ -74,7 +74,7 @@ async def exact_neighbours(
         if copied and whole * search.row_bytes >= BLOCK_BYTES:
             block = bytes(pending[: whole * search.row_bytes])
             del pending[: len(block)]
-            await asyncio.to_thread(search.feed, block)
+            await threads.parse(search.feed, block)
 
     with speaking("reading the vectors"):
         await connection.copy_from_query(target.copy_sql(), output=received, format="binary")
@@ -82,7 +82,7 @@ async def exact_neighbours(
     if len(pending) - whole * search.row_bytes != 2:  # the trailer: a 16 bit -1
         text = "The rows of the column are not of one size: its type has changed meanwhile."
         raise Waiting(Reason.TargetNotFound, text, after=60.0)
-    await asyncio.to_thread(search.feed, bytes(pending[: whole * search.row_bytes]))
+    await threads.parse(search.feed, bytes(pending[: whole * search.row_bytes]))
     return search.result()
 
 

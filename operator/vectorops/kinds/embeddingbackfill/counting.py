@@ -6,13 +6,13 @@ work begins; afterwards the provider's bill says more.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from vectorops.clients import approvals, ledger
 from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES
 from vectorops.clients.embeddings import Embedder
+from vectorops.clients.foreign import threads
 from vectorops.clients.postgres import Connection, speaking, statements
 from vectorops.kinds.embeddingbackfill.batching_effects import SQL
 from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope, spend_of
@@ -104,7 +104,7 @@ async def count_rows(
                 return counts, None
             share = share_of(counts)
             sample = await _sample(connection, within, share, embedder, account.remembered)
-    return counts, await asyncio.to_thread(estimate, counts, sample, share, embedder.meter.rate.usual)
+    return counts, await threads.parse(estimate, counts, sample, share, embedder.meter.rate.usual)
 
 
 async def _sample(

@@ -191,7 +191,7 @@ async def batches(run: Run) -> AsyncIterator[tuple[Row, ...]]:
     after: list[str] | None = None
     more, packed, run.left = True, run.embedder.meter.packed, 0
     while (more or rows) and not run.halted:
-        wanted = run.pace.most(_allowed(run, run.size.rows))
+        wanted = run.pace.most(_allowed(run, min(run.size.rows, run.embedder.most_texts)))
         if wanted <= 0:
             if not (run.in_flight or run.left):  # else some may not be written, and others take their place: later
                 run.finish(End.LIMIT)
