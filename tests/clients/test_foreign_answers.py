@@ -93,7 +93,8 @@ async def test_services_of_two_megabytes_of_labels_cost_neither_memory_nor_time(
 
 async def test_what_comes_between_two_questions_is_bounded(hostile: Hostile) -> None:
     arguments = {"host": "127.0.0.1", "port": hostile.database, "user": "u", "password": "p", "database": "idle"}
-    connection = await asyncpg.connect(**arguments, ssl=False)
+    with answers.bounded():
+        connection = await asyncpg.connect(**arguments, ssl=False)
     counted(connection).most = answers.SESSION_BYTES
     await connection.execute("SHOW nothing")
     protocol = counted(connection)
@@ -177,9 +178,11 @@ async def test_the_watching_connection_is_made_anew_after_much_was_received(data
     assert await database.fetchval("SELECT pg_backend_pid()") != first
 
 
-async def test_every_connection_is_counted(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    assert isinstance(counted(connection), Counted)
-    await connection.close()
+async def test_every_connection_of_ours_is_bounded_and_no_other(database: Database, database_url: str) -> None:
+    async with database.session("vectorops:test:1") as connection:
+        assert isinstance(counted(connection), Counted)
+    other = await asyncpg.connect(database_url)
+    assert len(await other.fetchval("SELECT repeat('x', 100 << 20)")) == 100 << 20
     with pytest.raises(TypeError):
-        counted(object())
+        counted(other)
+    await other.close()

@@ -21,7 +21,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from vectorops import metrics
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
-from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, counted
+from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, bounded, counted
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
 from vectorops.clients.sqlstate import speaking, sqlstate_of
@@ -174,7 +174,7 @@ class Database:
         arguments = connect_arguments(self._target)
         settings = PINNED | settings
         try:
-            with speaking("connecting to the database"):
+            with speaking("connecting to the database"), bounded():
                 connection: Connection = await asyncpg.connect(
                     **arguments,
                     timeout=CONNECT_SECONDS,

@@ -13,6 +13,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import asyncpg.protocol
@@ -66,15 +67,28 @@ class CutOff(ConnectionError):
         self.meaning = meaning
 
 
+_ours: ContextVar[bool] = ContextVar("ours", default=False)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Connections that are opened inside are bounded from their first byte on."""
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
 class Counted(asyncpg.protocol.Protocol):
-    """asyncpg's protocol; every connection of this process has this one."""
+    """asyncpg's protocol; every connection of this process has this one, and ours are bounded."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.most = CONNECT_BYTES  # of one answer; set once the connection is made
         self.received = 0  # in all
         self.refusal: CutOff | None = None
-        self._limit, self._used = CONNECT_BYTES, 0
+        self._limit, self._used, self.ours = CONNECT_BYTES, 0, _ours.get()
         self._owner = ""
         self._way: Any = None  # the transport; asyncpg's own reference cannot be read
         self._room: list[Reservation] = []
@@ -88,6 +102,9 @@ class Counted(asyncpg.protocol.Protocol):
 
     def data_received(self, data: Any) -> None:
         """asyncio's: some bytes have come."""
+        if not self.ours:  # a program's around us, such as a bench: whom it asks is its own business
+            super().data_received(data)
+            return
         if self.refusal is not None:
             return
         self.received += len(data)
@@ -194,9 +211,9 @@ class Counted(asyncpg.protocol.Protocol):
 
 
 def counted(connection: Any) -> Counted:
-    """The connection's protocol. Raises TypeError for a connection that nobody counts."""
+    """The protocol of one of our connections. Raises TypeError for one that has no bounds."""
     protocol = getattr(connection, "_protocol", None)
-    if not isinstance(protocol, Counted):
+    if not isinstance(protocol, Counted) or not protocol.ours:
         raise TypeError("a connection without a bound on what it receives")
     return protocol
 
