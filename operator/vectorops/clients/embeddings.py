@@ -15,11 +15,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from vectorops import metrics
+from vectorops.clients.embedding_account import (
+    CA_FIELD,
+    DEFAULT_BASE_URL,
+    Account,
+    check_ca,
+    check_key,
+    checked_base_url,
+)
 from vectorops.clients.embedding_batches import Batches
 from vectorops.clients.embedding_errors import RefusedParameter, RejectedInput, Unanswered
 from vectorops.clients.embedding_flow import Breaker, Flow
@@ -35,10 +42,7 @@ from vectorops.errors import OperatorError, Reason, Stalled, Transient
 if TYPE_CHECKING:
     from vectorops.clients.embedding_wire import Heard, Wire
 
-DEFAULT_BASE_URL = "https://api.openai.com/v1"  # said here, or the library would take it from the environment
 REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
-CA_FIELD = "spec.embeddings.caSecretRef"
-SEAL_ROUNDS = 50_000  # of PBKDF2, some 20 ms once a process: a base URL's password is not found by trying, nor a twin
 PROBE = "vector"  # an innocent text: when it is refused too, the request is wrong and not the text
 
 
@@ -48,22 +52,6 @@ class Embedded:
 
     vectors: tuple[bytes | None, ...]  # pgvector's binary format
     tokens: int  # as billed, or as expected where the provider does not say
-
-
-@dataclass(frozen=True)
-class Account:
-    """Whose embeddings: what makes two requests share limits and a connection pool."""
-
-    store_uid: str
-    base_url: str
-    key_hash: str  # never the key
-    model: str
-    dimensions: int
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits that change when key, URL, model or dimensions do; safe to show."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 class Embedder:
@@ -102,9 +90,7 @@ class Embedder:
     async def seal(self) -> str:
         """32 hex digits of base URL and key: in whose hands texts and bill are. Slow to try out, so safe to show."""
         if not self._seal:
-            told, salt = f"{self.account.base_url}\0{self.account.key_hash}", self.account.store_uid.encode()
-            made = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", told.encode(), salt, SEAL_ROUNDS)
-            self._seal = made.hex()[:32]
+            self._seal = await asyncio.to_thread(self.account.seal)
         return self._seal
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
@@ -248,8 +234,8 @@ class Embedders:
         none or would verify nothing. A CA that was rotated is no other account: it counts from the next request on.
         """
         url = checked_base_url(base_url or DEFAULT_BASE_URL)
-        _check_key(api_key, url)
-        _check_ca(ca_pem, url)
+        check_key(api_key, url)
+        check_ca(ca_pem, url)
         key_hash = hashlib.sha256(api_key.get_secret_value().encode()).hexdigest() if api_key else ""
         account = Account(store_uid, url, key_hash, model, dimensions)
         embedder = self._open.get(account)
@@ -271,37 +257,8 @@ class Embedders:
             await embedder.close()
 
 
-def checked_base_url(value: str) -> str:
-    """The base URL without a trailing slash. Raises Stalled (SecretInvalid); the message never holds the value."""
-    try:
-        parts = urlsplit(value.strip())
-        port_fits = parts.port is None or parts.port > 0
-    except ValueError:
-        port_fits, parts = False, urlsplit("")
-    if not port_fits or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        message = "the value under spec.embeddings.baseURLSecretRef is no URL of the form https://host/v1"
-        raise Stalled(Reason.SecretInvalid, message) from None
-    return value.strip().rstrip("/")
-
-
 def _bytes_of(texts: Sequence[str]) -> Load:
     return Load(sum(len(text.encode()) for text in texts), len(texts))
-
-
-def _check_key(api_key: SecretStr | None, base_url: str) -> None:
-    key = api_key.get_secret_value() if api_key else ""
-    if key and "@" in urlsplit(base_url).netloc:  # basic authentication would take the key's place in the header
-        message = "the URL under spec.embeddings.baseURLSecretRef holds a user, and apiKeySecretRef a key"
-        raise Stalled(Reason.SecretInvalid, f"{message}: only one of them can be sent; remove the other")
-    if not (key.isascii() and key.isprintable()):
-        message = "the value under spec.embeddings.apiKeySecretRef holds characters that no key has, such as a newline"
-        raise Stalled(Reason.SecretInvalid, f"{message}; put the key there and nothing else")
-
-
-def _check_ca(ca_pem: str | None, base_url: str) -> None:
-    if ca_pem is not None and urlsplit(base_url).scheme != "https":
-        message = f"{CA_FIELD} verifies nothing, for the URL under spec.embeddings.baseURLSecretRef begins with http://"
-        raise Stalled(Reason.SecretInvalid, f"{message}; write https:// there, or remove caSecretRef")
 
 
 __all__ = ["Account", "Embedded", "Embedder", "Embedders", "RejectedInput", "Unanswered"]
