@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OPERATORS = "operators"
 TOKEN = "token-of-the-service"
-POD = "app.kubernetes.io/name=vectorops"
+POD = "app.kubernetes.io/name=vectorops,app.kubernetes.io/component=operator"
 
 
 class InPods:

@@ -26,16 +26,36 @@ MATRIX: dict[str, dict[str, Any]] = {
     "no CRDs": {"crds": {"install": False}},
     "CRDs not kept": {"crds": {"keep": False}},
     "no policy": {"approvalPolicy": {"enabled": False}},
-    "digest": {"image": {"digest": DIGEST, "pullSecrets": [{"name": "registry"}]}},
+    "namespaced": {"scope": "Namespaced"},
+    "digest": {"image": {"digest": DIGEST}, "imagePullSecrets": [{"name": "registry"}]},
+    "Secrets in some": {"rbac": {"secretsIn": ["default", "kube-public"], "configMaps": False}},
+    "walled in": {"networkPolicy": {"enabled": True}},
+    "walled in and out": {
+        "networkPolicy": {
+            "enabled": True,
+            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "egress": [{"to": [{"ipBlock": {"cidr": "fd00::/8"}}], "ports": [{"port": 5432}]}],
+        }
+    },
     "roles of one's own": {"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "mine"}},
     "monitored": {"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}},
     "all about pods": {
+        "commonLabels": {"cost-centre": "42"},
+        "commonAnnotations": {"example.com/owner": "search team"},
         "podLabels": {"team": "search"},
+        "podSecurityContext": {"runAsUser": 1001, "fsGroup": 1001},
+        "extraVolumes": [{"name": "addresses", "configMap": {"name": "addresses", "optional": True}}],
+        "extraVolumeMounts": [{"name": "addresses", "mountPath": "/addresses", "readOnly": True}],
+        "lostNodeSeconds": None,
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
         "podAnnotations": {"a": "b"},
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"operator": "Exists"}],
         "priorityClassName": "system-cluster-critical",
-        "operator": {"extraEnv": [{"name": "TZ", "value": "UTC"}], "serviceAddresses": "{}"},
+        "operator": {"extraEnv": [{"name": "TZ", "value": "UTC"}], "serviceAddresses": "@/addresses/services.json"},
     },
 }
 
@@ -54,19 +74,23 @@ def stated_rules() -> list[dict[str, Any]]:
     return [rbac.rule(grant) for grant in rbac.rules(KINDS)]
 
 
+def in_order(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rules, key=repr)
+
+
 def test_the_operator_s_role_is_the_rules_of_the_kinds_and_nothing_beyond() -> None:
     roles = {role["metadata"]["name"]: role for role in of_kind(rendered({}), "ClusterRole")}
-    assert roles["vectorops-vectorops-system"]["rules"] == stated_rules() + [
-        rbac.rule(grant) for grant in rbac.cluster_rules(KINDS)
-    ]
+    assert in_order(roles["vectorops-vectorops-system"]["rules"]) == in_order(
+        stated_rules() + [rbac.rule(grant) for grant in rbac.cluster_rules(KINDS)]
+    )
     assert len(roles) == 4
 
 
 def test_in_named_namespaces_there_is_a_role_in_each_and_none_of_the_cluster_for_the_operator() -> None:
     made = rendered({"watch": {"namespaces": ["a", "b"]}, "rbac": {"aggregate": False}})
-    assert [(r["metadata"]["namespace"], r["rules"]) for r in of_kind(made, "Role")] == [
-        ("a", stated_rules()),
-        ("b", stated_rules()),
+    assert [(r["metadata"]["namespace"], in_order(r["rules"])) for r in of_kind(made, "Role")] == [
+        ("a", in_order(stated_rules())),
+        ("b", in_order(stated_rules())),
     ]
     assert of_kind(made, "ClusterRole") + of_kind(made, "ClusterRoleBinding") == []
     env = of_kind(made, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -108,19 +132,88 @@ def test_the_approval_policy_is_off_by_a_value() -> None:
     assert [kind for kind in without if "Admission" in kind] == []
 
 
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ({"operator": {"logLevel": "LOUD"}}, "logLevel"),
-        ({"imgae": {}}, "imgae"),
-        ({"watch": {"namespaces": ["Not_A_Name"]}}, "namespaces"),
-        ({"image": {"digest": "sha256:short"}}, "digest"),
-        ({"httpPort": "http"}, "httpPort"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(helm_python.HelmError, match=named):
-        helm_python.Chart.load(CHART).validate_schema(values)
+def rules_without(resource: str) -> list[dict[str, Any]]:
+    return [rule for rule in stated_rules() if rule["resources"] != [resource]]
+
+
+def test_secrets_are_read_in_the_namespaces_that_are_named_and_nowhere_else() -> None:
+    made = rendered({"rbac": {"secretsIn": ["shop", "search"]}})
+    roles = {role["metadata"]["name"]: role["rules"] for role in of_kind(made, "ClusterRole")}
+    everywhere = roles["vectorops-vectorops-system"]
+    assert "secrets" not in repr(everywhere)
+    assert roles["vectorops-vectorops-system-secrets"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    ]
+    bound = of_kind(made, "RoleBinding")
+    assert [one["metadata"]["namespace"] for one in bound] == ["shop", "search"]
+    assert {one["roleRef"]["name"] for one in bound} == {"vectorops-vectorops-system-secrets"}
+    assert {one["roleRef"]["name"] for one in of_kind(made, "ClusterRoleBinding")} == {"vectorops-vectorops-system"}
+
+
+def test_config_maps_are_left_alone_by_a_value() -> None:
+    made = rendered({"rbac": {"configMaps": False}, "watch": {"namespaces": ["a"]}})
+    assert in_order(of_kind(made, "Role")[0]["rules"]) == in_order(rules_without("configmaps"))
+
+
+def test_the_roles_of_users_are_found_by_their_label_and_nothing_else_is() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "examples/install/rbac.yaml").read_text()))
+    users = [one for one in documents if one["metadata"]["labels"].get("app.kubernetes.io/component") == "users"]
+    assert [one["metadata"]["name"] for one in users] == ["vectorops-view", "vectorops-edit", "vectorops-admin"]
+
+
+def test_every_rule_stands_below_the_reason_for_it() -> None:
+    text = helm_python.Chart.load(CHART).render({}, name="v", namespace="n")["vectorops/templates/rbac.yaml"]
+    lines = [line for line in text.splitlines() if line.strip()]
+    rules = [at for at, line in enumerate(lines) if line.startswith("- apiGroups:")]
+    assert len(rules) > 10
+    assert [lines[at] for at in rules if not lines[at - 1].startswith("# ")] == []
+
+
+def test_the_pods_of_the_job_are_labelled_and_selected_by_nothing_of_the_operator() -> None:
+    made = rendered({**MATRIX["walled in"], "podLabels": {"team": "search"}})
+    (job,), (deployment,) = of_kind(made, "Job"), of_kind(made, "Deployment")
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/instance"], labels["team"]) == ("vectorops", "search")
+    selectors = [
+        deployment["spec"]["selector"]["matchLabels"],
+        of_kind(made, "Service")[0]["spec"]["selector"],
+        of_kind(made, "NetworkPolicy")[0]["spec"]["podSelector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert not selector.items() <= labels.items()
+        assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_a_pod_leaves_a_lost_node_after_half_a_minute_unless_told_otherwise() -> None:
+    def tolerations(**values: Any) -> Any:
+        spec = of_kind(rendered(values), "Deployment")[0]["spec"]["template"]["spec"]
+        return [(one.get("key"), one.get("tolerationSeconds")) for one in spec.get("tolerations", [])]
+
+    lost = [("node.kubernetes.io/not-ready", 30), ("node.kubernetes.io/unreachable", 30)]
+    assert tolerations() == lost
+    assert tolerations(tolerations=[{"key": "gpu", "operator": "Exists"}]) == [*lost, ("gpu", None)]
+    assert tolerations(lostNodeSeconds=None) == []
+    assert {seconds for _, seconds in tolerations(lostNodeSeconds=0)} == {0}
+
+
+def test_common_labels_and_annotations_are_on_everything_but_the_crds() -> None:
+    made = [one for one in rendered(MATRIX["all about pods"]) if one["kind"] != "CustomResourceDefinition"]
+    assert len({one["kind"] for one in made}) >= 8
+    for one in made:
+        assert one["metadata"]["labels"]["cost-centre"] == "42", one["kind"]
+        assert one["metadata"]["annotations"]["example.com/owner"] == "search team", one["kind"]
+        assert one["metadata"]["labels"]["app.kubernetes.io/component"], one["kind"]
+
+
+def test_the_network_policy_lets_in_who_asks_for_metrics_and_out_everything_unless_told_otherwise() -> None:
+    (opened,) = of_kind(rendered(MATRIX["walled in"]), "NetworkPolicy")
+    assert opened["spec"]["policyTypes"] == ["Ingress"]
+    assert opened["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    (closed,) = of_kind(rendered(MATRIX["walled in and out"]), "NetworkPolicy")
+    assert closed["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert closed["spec"]["egress"][0]["ports"][0]["port"] == 53  # or no name would be resolved
+    assert len(closed["spec"]["egress"]) == 2
+    assert of_kind(rendered({}), "NetworkPolicy") == []
 
 
 @pytest.mark.cluster

@@ -43,20 +43,6 @@
   verbs:
   - create
   - patch
-# connection strings, keys, certificates: by name, never listed or watched
-- apiGroups:
-  - ''
-  resources:
-  - secrets
-  verbs:
-  - get
-# queries of a CacheWarmup: by name, never listed or watched
-- apiGroups:
-  - ''
-  resources:
-  - configmaps
-  verbs:
-  - get
 # spec.ttlSecondsAfterFinished of a CacheWarmup
 - apiGroups:
   - vectorops.dev
@@ -78,6 +64,24 @@
   - searchtunings
   verbs:
   - delete
+{{- end }}
+{{- define "vectorops.rules.secrets" -}}
+# connection strings, keys, certificates: by name, never listed or watched
+- apiGroups:
+  - ''
+  resources:
+  - secrets
+  verbs:
+  - get
+{{- end }}
+{{- define "vectorops.rules.configmaps" -}}
+# queries of a CacheWarmup: by name, never listed or watched
+- apiGroups:
+  - ''
+  resources:
+  - configmaps
+  verbs:
+  - get
 {{- end }}
 {{- define "vectorops.rules.cluster" -}}
 # the uid of kube-system says which cluster a request is of that must not run twice
@@ -139,4 +143,15 @@
   - searchtunings
   verbs:
   - approve
+# grant what an operator of the own namespace needs: RBAC asks for it
+- apiGroups:
+  - vectorops.dev
+  resources:
+  - vectorstores/status
+  - vectorindexes/status
+  - embeddingbackfills/status
+  - cachewarmups/status
+  - searchtunings/status
+  verbs:
+  - patch
 {{- end }}

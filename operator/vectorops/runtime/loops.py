@@ -27,6 +27,7 @@ from vectorops.runtime.tracked import Tracked
 
 logger = logging.getLogger(__name__)
 
+STOP_SECONDS = 5.0  # for the passes that are under way when the process stops; they are cancelled, and close sessions
 PASSES_AT_ONCE = 20  # of all objects: enough to keep a few databases busy, few enough to keep the loop responsive
 
 
@@ -168,7 +169,7 @@ class Loops:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
 
     def _end(self, uid: str) -> None:
         loop = self._loops.pop(uid, None)

@@ -16,6 +16,7 @@ from vectorops.runtime.kind import Grant, Kind
 NAME = "vectorops"
 NAMESPACE = "vectorops-system"
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": NAME}
+USERS = {"app.kubernetes.io/component": "users"}  # for who brings these roles alone, with the CRDs
 RBAC = "rbac.authorization.k8s.io"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}  # the operator needs no privilege of a node
 
@@ -76,17 +77,22 @@ def namespaced(kinds: Sequence[Kind[Any, Any, Any]], namespaces: Iterable[str]) 
 
 
 def user_roles(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
-    """What the built-in roles view, edit and admin gain. Only admin may approve."""
+    """What the built-in roles view, edit and admin gain. Only admin may approve, and install a namespaced profile."""
     plurals = tuple(kind.names.plural for kind in kinds)
     status = tuple(f"{plural}/status" for plural in plurals)
     writing = ("create", "update", "patch", "delete", "deletecollection")
     granted = {
         "view": [Grant(GROUP, plurals + status, ("get", "list", "watch"), "see everything; nothing in it is secret")],
         "edit": [Grant(GROUP, plurals, writing, "ask for things")],
-        "admin": [Grant(GROUP, plurals, ("approve",), "approve plans, where an admission policy asks for it")],
+        "admin": [
+            Grant(GROUP, plurals, ("approve",), "approve plans, where an admission policy asks for it"),
+            Grant(
+                GROUP, status, ("patch",), "grant what an operator of the own namespace needs: RBAC asks for it"
+            ),
+        ],
     }
     return [
-        role("ClusterRole", _meta(f"{NAME}-{who}", **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)
+        role("ClusterRole", _meta(f"{NAME}-{who}", **USERS, **{f"{RBAC}/aggregate-to-{who}": "true"}), grants)
         for who, grants in granted.items()
     ]
 
