@@ -86,9 +86,7 @@ def user_roles(kinds: Sequence[Kind[Any, Any, Any]]) -> list[Document]:
         "edit": [Grant(GROUP, plurals, writing, "ask for things")],
         "admin": [
             Grant(GROUP, plurals, ("approve",), "approve plans, where an admission policy asks for it"),
-            Grant(
-                GROUP, status, ("patch",), "grant what an operator of the own namespace needs: RBAC asks for it"
-            ),
+            Grant(GROUP, status, ("patch",), "grant what an operator of the own namespace needs: RBAC asks for it"),
         ],
     }
     return [
