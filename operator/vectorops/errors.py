@@ -70,6 +70,14 @@ class Reason(Reasons):
     TooManyConnections = "TooManyConnections", "Raise max_connections, or lower spec.database.maxConnections."
     ExtensionMissing = "ExtensionMissing", "Have an administrator run CREATE EXTENSION vector in that database."
     InsufficientPrivilege = "InsufficientPrivilege", "Have an administrator run the GRANT that the message names."
+    SchemaNewer = (
+        "SchemaNewer",
+        "Run the newer operator, which has brought the schema vectorops of this database further; see docs/upgrade.md.",
+    )
+    SchemaNotTrusted = (
+        "SchemaNotTrusted",
+        "Have an administrator look at the schema vectorops and run the statements that the message names.",
+    )
     TargetNotFound = "TargetNotFound", "Correct the schema, table or column name; the message says which is missing."
     LockContended = "LockContended", "Nothing: another session holds the table; it is tried again by itself."
     LockHeld = "LockHeld", "Nothing: another vectorops operation works on this table; this one goes next."

@@ -226,7 +226,8 @@ class Snapshot:
     """A database read by statements that began before what others do meanwhile."""
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.has_intents, self.definitions = connection, False, dict[int, dict[str, str]]()
+        self.connection, self.definitions = connection, dict[int, dict[str, str]]()
+        self.usable: frozenset[str] = frozenset()
 
     async def fetchval(self, sql: str, *args: object, what: str) -> object:
         return await self.connection.fetchval(sql, *args)
@@ -265,7 +266,7 @@ async def test_intents_made_by_another_process_are_seen_at_the_next_reading(
     await ensure_bookkeeping(other.open(Target(SecretStr(database_url))))
     await other.close()
     assert (await read_catalogue(database)).bookkeeping
-    assert database.has_intents
+    assert database.usable == {"intent", "schema_version"}
 
 
 async def test_a_huge_catalogue_is_read_in_well_under_a_second(database: Database) -> None:

@@ -53,4 +53,4 @@ def test_statements_are_told_apart_by_name_and_must_say_why() -> None:
 
 
 def test_statements_come_with_the_package() -> None:
-    assert {"catalogue", "intents"} == set(statements("vectorops.clients", "catalogue.sql"))
+    assert {"catalogue", "intents", "version"} == set(statements("vectorops.clients", "catalogue.sql"))

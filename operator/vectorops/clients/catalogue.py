@@ -18,6 +18,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from vectorops.clients.activity import Blocker, Build, Replica, Session, TableLock, Transaction
+from vectorops.clients.bookkeeping import look_sql, refuse
+from vectorops.clients.bookkeeping.records import Records
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database
 from vectorops.clients.sql import statements
@@ -188,9 +190,19 @@ class Catalogue:
     locks: tuple[TableLock, ...]
     long_transactions: tuple[Transaction, ...]
     replicas: tuple[Replica, ...]
-    bookkeeping: bool  # vectorops.intent is there and may be read
     role_settings: tuple[RoleSettings, ...]  # of roles that have such settings, or sessions here
+    records: Records  # the schema vectorops, whether it may be used or not
     intents: tuple[Intent, ...] = field(default=())
+    schema_version: int | None = None  # None: it has none, or may not be read
+
+    @property
+    def bookkeeping(self) -> bool:
+        """Whether vectorops.intent is there, trusted, and may be read."""
+        return "intent" in self.records.usable
+
+    def refuse_strange_records(self) -> None:
+        """What is there and may not be used must not look like nothing. Raises Stalled with what to do."""
+        refuse(self.records, self.schema_version)
 
     def column(self, schema: str, table: str, column: str) -> Column | None:
         """That vector column, or None."""
@@ -203,6 +215,9 @@ class Catalogue:
 
 
 READING = "reading the catalogue"
+_APPENDED = {"intent": "intents", "schema_version": "version"}
+"""Tables of ours and the statements that read them: appended only where the last look found them trusted."""
+
 _DEPARSED = ("key", "predicate", "definition")  # what the server opens the table for
 
 
@@ -213,27 +228,28 @@ def _reader() -> TypeAdapter[Catalogue]:
 
 async def read_catalogue(database: Database) -> Catalogue:
     """One snapshot. One round trip; a second one only when our bookkeeping appeared or vanished since the last."""
-    asked = database.has_intents  # before the first statement: connecting may find the bookkeeping, too late for it
-    catalogue = await _read(database)
-    if catalogue.bookkeeping != asked:
-        database.has_intents = catalogue.bookkeeping
-        catalogue = await _read(database)
+    asked = database.usable  # before the first statement: connecting forgets it
+    catalogue = await _read(database, asked)
+    usable = catalogue.records.usable & _APPENDED.keys()
+    if usable != asked:
+        database.usable = usable
+        catalogue = await _read(database, usable)
     return catalogue
 
 
-async def _read(database: Database) -> Catalogue:
+async def _read(database: Database, usable: frozenset[str]) -> Catalogue:
     queries = statements("vectorops.clients", "catalogue.sql")
-    sql = queries["catalogue"]
-    if database.has_intents:
-        sql = f"SELECT ({sql}) || ({queries['intents']})"  # both are constants of ours
+    looks = f"({queries['catalogue']}) || ({look_sql()})"
+    appended = "".join(f" || ({queries[_APPENDED[table]]})" for table in sorted(usable))
     try:
-        text = await database.fetchval(sql, LOCK_CLASS, what=READING)
+        text = await database.fetchval(f"SELECT {looks}{appended}", LOCK_CLASS, what=READING)  # constants of ours
     except OperatorError as exc:
-        if not (database.has_intents and sqlstate_of(exc) in ("42P01", "42501", "3F000")):
+        if not (usable and sqlstate_of(exc) in ("42P01", "42501", "3F000")):
             raise
-        database.has_intents = False  # dropped or revoked under us
-        text = await database.fetchval(queries["catalogue"], LOCK_CLASS, what=READING)
+        database.usable = frozenset()  # dropped or revoked under us
+        text = await database.fetchval(f"SELECT {looks}", LOCK_CLASS, what=READING)
     content = json.loads(text)
+    content["records"] = Records.read(content["records"])
     _leave_out_vanished(content)
     _remembered(database, content["indexes"])
     return _reader().validate_python(content)

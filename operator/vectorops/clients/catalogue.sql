@@ -192,11 +192,7 @@ SELECT jsonb_build_object(
         WHERE o.rolcanlogin AND (o.oid IN (SELECT setrole FROM pg_db_role_setting WHERE setdatabase = me.database_oid)
                                  OR o.oid IN (SELECT usesysid FROM pg_stat_activity WHERE datid = me.database_oid))
           OR o.oid IN (SELECT d.setrole FROM pg_db_role_setting d, unnest(d.setconfig) s
-                       WHERE d.setdatabase = me.database_oid AND s LIKE 'hnsw.%')),
-    'bookkeeping', EXISTS (
-        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'vectorops' AND c.relname = 'intent'
-          AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+                       WHERE d.setdatabase = me.database_oid AND s LIKE 'hnsw.%'))
 ) AS catalogue
 FROM me
 
@@ -204,3 +200,7 @@ FROM me
 -- What is about to be done to indexes, and by whom; appended to the statement above where the table is known to be there.
 SELECT jsonb_build_object('intents', coalesce(jsonb_agg(to_jsonb(i) ORDER BY i.uid, i.build_name), '[]'))
 FROM vectorops.intent i
+
+-- name: version
+-- How far our schema is; appended like the intents.
+SELECT jsonb_build_object('schema_version', coalesce(max(v.version), 0)) FROM vectorops.schema_version v

@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from vectorops.clients.bookkeeping import look
 from vectorops.clients.postgres import Database
 from vectorops.clients.sql import statements
 
@@ -65,8 +66,8 @@ def guarded(
 
 async def find(database: Database, request: Request) -> Entry | None:
     """The entry, or None: this request has never begun."""
-    if not await database.fetchval(_sql("is_there"), what=KEEPING):
-        return None
+    if "ledger" not in (await look(database)).tables:
+        return None  # before anything was guarded
     return _entry(await database.fetchrow(_sql("find"), request.key, what=KEEPING))
 
 
@@ -76,7 +77,7 @@ async def begin(database: Database, request: Request, request_uid: str) -> Entry
     Whoever begins goes on with what runs already, on its account and from its beginning. What has failed runs again
     from its beginning, on the account of `request_uid`.
     """
-    row = await database.fetchrow(
+    row = await database.write_row(
         _sql("begin"),
         request.key,
         request.kind,

@@ -1,11 +1,5 @@
 -- vectorops.ledger: requests that would do everything anew, once each.
 
--- name: is_there
--- Before anything was guarded there is no table, and nothing in it.
-SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE n.nspname = 'vectorops' AND c.relname = 'ledger'
-                 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
-
 -- name: find
 -- Whether this very request has run or runs.
 SELECT request_uid, state, reason, begun_at, ended_at FROM vectorops.ledger WHERE key = $1

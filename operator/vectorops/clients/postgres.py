@@ -72,8 +72,7 @@ class Database:
     def __init__(self, target: Target) -> None:
         self.key = target.key
         self.place = target.place
-        self.has_intents = False  # whether vectorops.intent is there and readable, as last seen
-        self.has_bookkeeping = False  # whether the whole schema vectorops was seen; see bookkeeping.py
+        self.usable: frozenset[str] = frozenset()  # tables of ours that may be read, as last seen
         self.definitions: dict[int, dict[str, Any]] = {}  # of indexes by oid, as last read; see catalogue.py
         self._target = target
         self._watching: Connection | None = None
@@ -101,8 +100,13 @@ class Database:
 
     async def execute(self, sql: str, *args: Any, timeout: float = WATCH_SECONDS, what: str = ASKING) -> str:
         """Run a short statement; the command tag. Without arguments it may be several, in one transaction."""
-        tag: str = await self._ask("execute", sql, args, timeout, what)
+        tag: str = await self._ask("execute", sql, args, timeout, what, writes=True)
         return tag
+
+    async def write_row(self, sql: str, *args: Any, what: str = ASKING) -> asyncpg.Record | None:
+        """Run a short statement that writes; the first row it returns, or None."""
+        row: asyncpg.Record | None = await self._ask("fetchrow", sql, args, WATCH_SECONDS, what, writes=True)
+        return row
 
     @asynccontextmanager
     async def session(self, application_name: str) -> AsyncIterator[Connection]:
@@ -149,23 +153,23 @@ class Database:
         if watching is not None:
             await _close(watching)
 
-    async def _ask(self, method: str, sql: str, args: tuple[Any, ...], timeout: float, what: str) -> Any:
+    async def _ask(self, method: str, sql: str, args: Any, timeout: float, what: str, writes: bool = False) -> Any:
         async with self._lock:
-            if self._watching is None or self._watching.is_closed() or _worn(self._watching):
-                await self._drop()
-                self._watching = await self._connect(WATCH, WATCH_BYTES)
-            self._stay()
             watching = self._watching
+            if watching is None or watching.is_closed() or counted(watching).received > LIFETIME_BYTES:
+                await self._drop()
+                watching = self._watching = await self._connect(WATCH, WATCH_BYTES)
+            self._stay()
             metrics.statement_sent()
             try:
                 with speaking(what):
                     patience = min(timeout, WATCH_SECONDS) + CLIENT_GRACE_SECONDS
+                    if writes:
+                        return await _writing(watching, method, sql, args, patience)
                     return await getattr(watching, method)(sql, *args, timeout=patience)
             except BaseException as exc:
-                if (
-                    sqlstate_of(exc) is None or watching.is_closed()
-                ):  # no answer: what comes next may belong to this question
-                    watching.terminate()
+                if sqlstate_of(exc) is None or watching.is_closed():
+                    watching.terminate()  # no answer: what comes next may belong to this question
                     self._watching = None  # with what it had received
                 raise
 
@@ -199,7 +203,7 @@ class Database:
             row = await connection.fetchrow(HANDSHAKE, timeout=CONNECT_SECONDS)
         if row is None or row["pid"] != connection.get_server_pid() or row["search_path"] != PINNED["search_path"]:
             raise _pooler()
-        self.has_intents = bool(row["has_intents"])
+        self.usable = frozenset()  # seen anew: what was there may have been replaced meanwhile
 
     def _stay(self) -> None:
         """Start the idle time anew."""
@@ -256,8 +260,17 @@ async def execute_detached(connection: Connection, sql: str, what: str) -> str:
         raise
 
 
-def _worn(connection: Connection) -> bool:
-    return counted(connection).received > LIFETIME_BYTES
+async def _writing(connection: Connection, method: str, sql: str, args: tuple[Any, ...], patience: float) -> Any:
+    """Run it in a transaction that may write: the connection itself only looks."""
+    await connection.execute("BEGIN READ WRITE", timeout=patience)
+    try:
+        answer = await getattr(connection, method)(sql, *args, timeout=patience)
+        await connection.execute("COMMIT", timeout=patience)
+        return answer
+    except asyncpg.PostgresError:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK", timeout=patience)
+        raise
 
 
 async def _close(connection: Connection) -> None:

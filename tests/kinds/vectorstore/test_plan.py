@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vectorops.clients.bookkeeping import Records
 from vectorops.clients.catalogue import Catalogue, Column, Extension, Index, Role, Settings
 from vectorops.clients.coverage import TableCoverage
 from vectorops.errors import Reason
@@ -73,7 +74,7 @@ def catalogue(version: str = "0.8.6", **changes: Any) -> Catalogue:
         locks=(),
         long_transactions=(),
         replicas=(),
-        bookkeeping=False,
+        records=Records(),
         role_settings=(),
     )
     return replace(made, **changes)

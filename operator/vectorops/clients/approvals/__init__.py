@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from vectorops.clients.bookkeeping import look
 from vectorops.clients.postgres import Database
 from vectorops.clients.sql import statements
 
@@ -35,8 +36,8 @@ class Approved:
 
 async def latest(database: Database, request_uid: str, run_token: str) -> Approved | None:
     """The approval of that account that counts, or None."""
-    if not await database.fetchval(_sql("is_there"), what=KEEPING):
-        return None
+    if "approval" not in (await look(database)).tables:
+        return None  # before anything was approved
     return _read(await database.fetchrow(_sql("latest"), request_uid, run_token, what=KEEPING))
 
 
@@ -47,7 +48,7 @@ async def record(database: Database, kind: str, request_uid: str, run_token: str
     """
     told = (one.rows, one.tokens, one.error_percent, one.cost_usd, one.most_tokens)
     args = (request_uid, run_token, one.plan_hash, kind, one.object_uid, one.terms_hash, *told)
-    row = await database.fetchrow(_sql("record"), *args, what=KEEPING)
+    row = await database.write_row(_sql("record"), *args, what=KEEPING)
     row = row or await database.fetchrow(_sql("find"), request_uid, run_token, one.plan_hash, what=KEEPING)
     kept = _read(row)
     assert kept is not None, "written now or before, and never deleted by us"

@@ -1,11 +1,5 @@
 -- vectorops.approval: plans that people have approved, by the account that is charged; the latest counts.
 
--- name: is_there
--- Before anything was approved there may be no table, and nothing in it.
-SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE n.nspname = 'vectorops' AND c.relname = 'approval'
-                 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
-
 -- name: latest
 -- The approval that an account works under.
 SELECT plan_hash, object_uid, terms_hash, rows, tokens, error_percent, cost_usd, most_tokens, ceiling_tokens, approved_at

@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import partial
 
 from vectorops.clients import approvals, ledger
-from vectorops.clients.bookkeeping import ensure_bookkeeping, forget_bookkeeping
+from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.ledger import Entry
-from vectorops.errors import Reason
 from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
@@ -50,9 +49,6 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
 async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observation, action: Begin) -> None:
     """Start the supervised work. Raises what resolving the store and making our schema raise."""
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
-    trouble = observed.work.error if observed.work is not None else None
-    if trouble is not None and trouble.reason == Reason.TargetNotFound:
-        forget_bookkeeping(store.database)  # perhaps it was our own table that somebody dropped
     await ensure_bookkeeping(store.database)
     embedder, entry = await ctx.embedder(store), None
     if (embedder.fingerprint, store.database.key) != (observed.fingerprint, observed.database):

@@ -132,7 +132,7 @@ async def note_batch(run: Run, nonce: str, seen: Seen) -> None:
 async def note_progress(run: Run, nonce: str, seen: Seen) -> None:
     """Remember how far it is, for the status. On the watching connection: the run has no session while it waits."""
     sql = statements(PACKAGE, SQL)["note_progress"]
-    await run.database.fetchrow(sql, nonce, seen.state, seen.done, seen.failed)
+    await run.database.write_row(sql, nonce, seen.state, seen.done, seen.failed)
 
 
 async def rows_of_texts(run: Run, nonce: str, hashes: Sequence[bytes]) -> list[Row]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vectorops.clients import approvals, ledger
+from vectorops.clients.bookkeeping import look
 from vectorops.clients.embedding_packing import OPTIMISTIC_BYTES
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.foreign import threads
@@ -31,6 +32,9 @@ from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
 
 COUNT_SECONDS = 300.0  # a scan of 100 million rows; beyond that the counts are not worth the wait
+
+
+READ = frozenset({"spend", "failure", "embedding_state", "ledger", "batch"})  # of our tables, before a run
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ async def read_account(ctx: Context, store: Store, subject: Subject, spec: Spec,
     """The account of this run, also if it was begun by an object of the same name before this one."""
     queries, token = statements(PACKAGE), spec.run_token or ""
     request = await guarded_request(ctx, subject, spec, target)
-    if not await store.database.fetchval(queries["has_bookkeeping"]):
+    if not (await look(store.database)).tables >= READ:  # before the first run nothing was spent or failed
         return Account(request=request)
     entry = await ledger.find(store.database, request) if request is not None else None
     uid = entry.request_uid if entry is not None and is_of(entry, subject) else subject.uid

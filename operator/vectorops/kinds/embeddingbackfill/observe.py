@@ -47,6 +47,7 @@ async def observe(ctx: Context, subject: Subject, spec: Spec, status: Status) ->
     if isinstance(declared, Flaw):
         return Observation(declared=declared, work=_work(ctx, subject))
     catalogue = await ctx.stores.ready(store, BUILD_AGE)
+    catalogue.refuse_strange_records()
     facts = await table_facts(store, declared)
     target, asked = target_of(declared, facts), selection_of(spec)
     if isinstance(target, Flaw):

@@ -72,12 +72,6 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD',
 SELECT set_config('enable_sort', 'off', false), set_config('enable_seqscan', 'off', false),
        set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)
 
--- name: has_bookkeeping
--- Whether our tables are there to be read; before the first run they are not, and then nothing was spent or failed.
-SELECT count(*) = 5 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'vectorops' AND c.relname IN ('spend', 'failure', 'embedding_state', 'ledger', 'batch')
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-
 -- name: spend
 -- What this run has cost and done so far, in this or an earlier process.
 SELECT tokens_reserved AS reserved, tokens_billed AS billed, rows_done, started_at, attempts, active_seconds

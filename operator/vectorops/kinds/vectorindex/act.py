@@ -112,7 +112,7 @@ async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorInd
 
 
 async def _cancel(ctx: Context, store: Store, owner: steps.Owner, action: actions.CancelBuild) -> None:
-    if store.database.has_intents:
+    if "intent" in store.database.usable:
         await steps.mark_failed(store.database, owner.uid, action.build_name, action.failure)
     job = ctx.work.find(owner.uid)
     notes = job.notes.get(build.NOTES) if job is not None else None

@@ -58,6 +58,8 @@ class Observer:
         age = AT_WORK if moving else SETTLED * store.spec.health_check_period_seconds
         read = ctx.stores.catalogue if subject.deleting_since is not None else ctx.stores.ready
         catalogue = await read(store, age)
+        if spec.management_policy is not ManagementPolicy.OBSERVE:
+            catalogue.refuse_strange_records()
         look = _Look(ctx, store, catalogue, subject, spec, job)
         observed = await self._compared(look, await look.observation())
         return self._counted(look, await self._proved(look, observed), status)

@@ -1,26 +1,5 @@
--- The schema vectorops: what the operator must not forget and cannot see in the world. Never a row's text, never a secret.
-
--- name: present
--- Whether anything has to be created, and what we may do; reads only, so that a settled database is never written to.
-SELECT s.oid IS NOT NULL AS has_schema,
-       current_user::text AS role,
-       current_database()::text AS database,
-       has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
-       coalesce(has_schema_privilege(s.oid, 'USAGE') AND has_schema_privilege(s.oid, 'CREATE'), false) AS may_create_tables,
-       count(c.oid) = cardinality($1::text[]) AS has_tables,
-       coalesce(has_schema_privilege(s.oid, 'USAGE'), false)
-       AND coalesce(bool_and(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                             AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')), true) AS may_write
-FROM (SELECT (SELECT oid FROM pg_namespace WHERE nspname = 'vectorops') AS oid) s
-LEFT JOIN pg_class c ON c.relnamespace = s.oid AND c.relkind = 'r' AND c.relname = ANY ($1::text[])
-GROUP BY s.oid
-
--- name: create_schema
--- Not IF NOT EXISTS: that asks for CREATE on the database even where an administrator has made the schema already.
-CREATE SCHEMA vectorops
-
--- name: create_tables
--- All tables in one transaction; those that are there stay as they are.
+-- The tables as the first release made them, without a version. All in one transaction; those that are there stay as they are.
+-- Never a row's text, never a secret.
 CREATE TABLE IF NOT EXISTS vectorops.intent (
     uid text NOT NULL,              -- of the VectorIndex that intends it
     build_name text NOT NULL,       -- the name the index is built under
@@ -124,20 +103,3 @@ CREATE TABLE IF NOT EXISTS vectorops.batch_row (
     PRIMARY KEY (nonce, row_key)
 );
 CREATE INDEX IF NOT EXISTS batch_row_text_hash ON vectorops.batch_row (text_hash);
--- What people have approved, with the figures they saw; a plan more is a row more, and none is changed.
-CREATE TABLE IF NOT EXISTS vectorops.approval (
-    request_uid text NOT NULL,      -- the account that is charged, as in spend; of a VectorIndex its uid
-    run_token text NOT NULL,        -- '' where the request has none
-    plan_hash text NOT NULL,
-    kind text NOT NULL,
-    object_uid text NOT NULL,       -- for whom it was approved: an object created again asks again
-    terms_hash text NOT NULL,       -- of what must stay while work goes on under it
-    rows bigint,
-    tokens bigint,
-    error_percent int,
-    cost_usd text,
-    most_tokens bigint,             -- that may be billed or at risk because of it
-    ceiling_tokens bigint,          -- and with what was billed and reserved before it
-    approved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (request_uid, run_token, plan_hash)
-)
