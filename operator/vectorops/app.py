@@ -74,6 +74,7 @@ class Operator:
         self.services = SearchServices(self.addresses)
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
+        self.loops.ctx.withholding = (self.kubernetes.contact.cut_off,)
         if not self.namespaces:
             self.loops.ctx.cluster_uid = ClusterIdentity(self.kubernetes).uid
         self.watch = binding.Watch(self.kinds, self.namespaces, self.loops)

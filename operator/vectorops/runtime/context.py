@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vectorops.clients.secrets import Purpose
-from vectorops.errors import Stalled
+from vectorops.errors import Stalled, Waiting
 
 if TYPE_CHECKING:
     from vectorops.clients.embeddings import Embedder, Embedders
@@ -44,6 +44,12 @@ class Context:
     work: Work
     clock: Callable[[], datetime] = field(default=utc_now)
     cluster_uid: Callable[[], Awaitable[str]] = field(default=no_cluster)
+    withholding: tuple[Callable[[], Waiting | None], ...] = ()
+
+    def withheld(self) -> Waiting | None:
+        """None, or why work that spends money may not go on now. Asked before every request that costs something."""
+        reasons = (ask() for ask in self.withholding)
+        return next((why for why in reasons if why is not None), None)
 
     async def embedder(self, store: Store, model: str | None = None) -> Embedder:
         """The store's account for one model, its own where none is named; URL, key and CA are as the Secrets are now.

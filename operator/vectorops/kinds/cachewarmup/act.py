@@ -64,6 +64,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, action: Begin, forme
             limits.p95_latency_milliseconds.critical,
         ),
         ledger=ledger,
+        withheld=ctx.withheld,
         pacing=action.pacing,
         former=former,
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from vectorops.clients.searchservice import SearchService
 from vectorops.clients.service_figures import PoolFigures
+from vectorops.errors import Waiting
 from vectorops.kinds.cachewarmup.observation import Ledger, Pacing, Trouble
 from vectorops.kinds.cachewarmup.pace import Pace
 from vectorops.kinds.cachewarmup.queries import Queries
@@ -45,6 +46,7 @@ class Run:
     ledger: Ledger
     pacing: Pacing
     clock: Callable[[], float] = time.monotonic
+    withheld: Callable[[], Waiting | None] = lambda: None  # asks whether work that costs something may go on
     queries: tuple[str, ...] = ()
     step: Reason = Reason.Selecting
     waiting: Trouble | None = None

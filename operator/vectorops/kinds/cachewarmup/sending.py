@@ -93,6 +93,17 @@ async def nap(run: Run, seconds: float) -> bool:
     return False
 
 
+async def permitted(run: Run) -> bool:
+    """Wait while nothing that costs something may be asked for; False: the run has ended."""
+    while run.goes_on():
+        why = run.withheld()
+        if why is None:
+            return True
+        run.waiting = Trouble(why.reason, why.message)
+        await asyncio.sleep(NAP)
+    return False
+
+
 async def _once(run: Run, query: str) -> tuple[Asked | None, str]:
     """(what came of it, or None for another try, and why)."""
     run.in_flight += 1
@@ -145,7 +156,7 @@ async def _turn(run: Run, pending: set[asyncio.Task[None]] | None = None) -> boo
 
     `pending` are the queries at work, and a new one waits for their end; None: one of them is to be tried again.
     """
-    while run.goes_on():
+    while await permitted(run):
         await _look_at_pools(run)
         held = run.waiting is not None and run.waiting.reason == Reason.WaitingForPool
         if crowded(run.pools, run.limits.pool_warning if held else run.limits.pool_critical):

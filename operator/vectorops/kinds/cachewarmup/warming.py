@@ -16,7 +16,7 @@ from vectorops.kinds.cachewarmup.observation import Trouble
 from vectorops.kinds.cachewarmup.prewarm import prewarm
 from vectorops.kinds.cachewarmup.resource import Invalidate, Measured, Reason
 from vectorops.kinds.cachewarmup.run import Run
-from vectorops.kinds.cachewarmup.sending import ask, dispatch, nap
+from vectorops.kinds.cachewarmup.sending import ask, dispatch, nap, permitted
 from vectorops.kinds.cachewarmup.source import choose
 from vectorops.runtime.work import Job
 
@@ -75,7 +75,7 @@ async def _select(run: Run) -> None:
 
 async def _clear(run: Run) -> None:
     """Once a run: what was warmed must not be cleared again. Raises Stalled(EndpointUnsupported)."""
-    if run.invalidate is Invalidate.NONE or run.ledger.invalidated or not run.goes_on():
+    if run.invalidate is Invalidate.NONE or run.ledger.invalidated or not await permitted(run):
         return
     run.step = Reason.Clearing
     clear = run.service.invalidate_cache if run.invalidate is Invalidate.ALL else run.service.clean_up_cache

@@ -97,6 +97,7 @@ def _run(
         on_account=entry.request_uid if entry is not None else "",
         begun=entry.begun_at if entry is not None else None,
         backoff_limit=spec.backoff_limit,
+        withheld=ctx.withheld,
         neighbours=partial(look_at_neighbours, ctx, store, throttle) if spec.throttle or store.spec.service else None,
     )
 

@@ -63,7 +63,7 @@ async def build(run: Run, queue: Queue, open_rows: int) -> bool:
             open_rows,
         )
         await fill_draft(run, queue, draft)
-        if run.halted or not draft.lines:
+        if run.halted or not draft.lines or run.held_back():
             await effects.settle_batch(run, nonce, 0)
             return False
         if not await effects.reserve_batch(run, nonce, draft.tokens, draft.lines):

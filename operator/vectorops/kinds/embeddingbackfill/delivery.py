@@ -54,6 +54,8 @@ async def attempt(run: Run, batch: Batch) -> tuple[Batch, ...]:
         await run.unless_halted(embedder.admit(batch.load))
         if len(batch.unique) > 1 and embedder.limits.never(tokens):
             return batch.halves()  # packed before the provider told of a lower limit
+        if run.held_back():
+            raise Halted
         async with run.reserving:
             batch, rest, reserved = await reserve(run, batch)
             if not batch.rows:

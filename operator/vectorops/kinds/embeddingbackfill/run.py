@@ -19,7 +19,7 @@ from vectorops.clients.embedding_limits import Limits
 from vectorops.clients.embedding_packing import MAX_REQUEST_TOKENS
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.postgres import Connection, Database
-from vectorops.errors import OperatorError
+from vectorops.errors import OperatorError, Waiting
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.observation import Counts, End, Spend, Terms, Trouble
 from vectorops.kinds.embeddingbackfill.pace import Pace
@@ -55,6 +55,7 @@ class Run:
     max_failed: int | None = None
     backoff_limit: int = 6
     neighbours: Callable[[], Awaitable[Trouble | None]] | None = None  # asks whether they suffer
+    withheld: Callable[[], Waiting | None] = lambda: None  # asks whether money may be spent
     concurrency: int = CONCURRENCY
     size: BatchSize = field(default_factory=lambda: BatchSize(None))
     spend: Spend = field(default_factory=Spend)
@@ -122,6 +123,13 @@ class Run:
         else:
             self._pause.clear()
             self.go_on()
+
+    def held_back(self) -> bool:
+        """Whether no money may be spent now. The run is then paused; who watches it lets it go on."""
+        why = self.withheld()
+        if why is not None:
+            self.pause(Trouble(why.reason, why.message))
+        return why is not None
 
     def halt(self) -> None:
         """Send nothing more until `go_on`: one batch met an error, the others are to land."""

@@ -58,6 +58,8 @@ class Watch:
     async def look(self) -> None:
         """Pause the run, or let it go on. What cannot be looked at changes nothing: the session meets it and tells."""
         run, now = self._run, time.monotonic()
+        if run.held_back():
+            return
         if run.neighbours is not None and now - self._looked >= NEIGHBOURS_LOOK:
             self._looked = now
             with suppress(OperatorError):
