@@ -13,7 +13,7 @@ export PYTHONPATH := operator:examples
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess bench-writes bench-answers bench-makespan bench-backfill requirements wheels
+.PHONY: help dev fmt lint types house parts test test-unit verify manifests demo stand run soak bench-latency bench-warmup bench-index bench-tuning bench-oneprocess bench-writes bench-answers bench-makespan bench-backfill bench-scale requirements wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-answers: $(STAMP) ## measure an answer on its way to COPY beside the usual
 
 bench-makespan: parts ## measure whole backfills at a provider's limits beside what people do now, ROWS=20000; minutes
 	@$(PY) bench/makespan.py
+
+bench-scale: parts ## measure readiness and memory with OBJECTS=5000 beside a bare Kopf; minutes
+	@$(PY) bench/scale.py
 
 bench-backfill: bench-answers bench-writes bench-makespan bench-oneprocess ## all there is to measure of a backfill
 

@@ -33,6 +33,7 @@ from vectorops.runtime.context import Context
 from vectorops.runtime.identity import ClusterIdentity
 from vectorops.runtime.kind import Kind
 from vectorops.runtime.loops import Loops
+from vectorops.runtime.probes.crds import DOUBT, Crds
 from vectorops.runtime.probes.health import Health
 from vectorops.runtime.probes.server import serve
 from vectorops.runtime.probes.watchdog import Watchdog
@@ -65,6 +66,8 @@ class Operator:
         self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
         self.kubernetes = Kubernetes()
         self.health.refused = self.kubernetes.refused.told
+        self.crds = Crds(self.kinds, self.kubernetes)
+        self.health.outdated = self.crds.told
         self.health.silence = self.kubernetes.contact.silence
         self.databases = Databases()
         self.work = Work(self.loops.wake)
@@ -74,12 +77,18 @@ class Operator:
         self.services = SearchServices(self.addresses)
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
-        self.loops.ctx.withholding = (self.kubernetes.contact.cut_off,)
+        self.loops.ctx.withholding = (self.kubernetes.contact.cut_off, self.crds.outdated)
         if not self.namespaces:
             self.loops.ctx.cluster_uid = ClusterIdentity(self.kubernetes).uid
         self.watch = binding.Watch(self.kinds, self.namespaces, self.loops)
         self.watchdog = Watchdog(
-            self.kinds, self.namespaces, self.kubernetes, self.loops, self.health, self.watch.covers
+            self.kinds,
+            self.namespaces,
+            self.kubernetes,
+            self.loops,
+            self.health,
+            self.watch.covers,
+            also=self.crds.look,
         )
         self._watching: asyncio.Task[None] | None = None
         self.stopped = asyncio.Event()
@@ -107,6 +116,7 @@ class Operator:
         """Watch until told to stop. Whatever ends the watch before, nothing of the work ends with it."""
         ends = 0
         while await self._kinds_served():
+            await self._know_the_crds()
             began = time.monotonic()
             why = await self.watch.run(self.stopped)
             if self.stopped.is_set():
@@ -117,6 +127,13 @@ class Operator:
             metrics.watch_restarted()
             ceiling = min(REST_CAP, REST_FIRST * 2.0**ends)
             await self._rest(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, no secret
+
+    async def _know_the_crds(self) -> None:
+        """Whether they are of this version is made sure of before anything is done to any object."""
+        await self.crds.look()
+        if self.crds.suspected and not self.crds.missing:
+            await self._rest(DOUBT)
+            await self.crds.look()
 
     def _hear_signals(self) -> None:
         """From the first moment: as PID 1 of a container a process without a handler is deaf."""

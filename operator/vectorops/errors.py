@@ -142,6 +142,7 @@ class Reason(Reasons):
     EndpointUnsupported = "EndpointUnsupported", "Use a version of the search service that has the endpoint."
     # Kubernetes
     RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names."
+    CRDsOutdated = "CRDsOutdated", "Apply the CRDs of this version: the folder crds/, or the chart's crds.install."
     KubernetesUnavailable = "KubernetesUnavailable", "Nothing: the API server is tried again by itself."
     InternalError = "InternalError", "Please report it with the operator's log lines of that time: it is a bug."
 

@@ -32,6 +32,9 @@ LOOP_RESTARTS: Final = Counter(
 )
 WATCH_RESTARTS: Final = Counter("vectorops_watch_restarts", "Times the watch of the API server was begun anew.")
 UNANSWERED: Final = Gauge("vectorops_kubernetes_silent_seconds", "Seconds since the API server last answered.")
+CRD_FIELDS_MISSING: Final = Gauge(
+    "vectorops_crd_fields_missing", "Fields of this operator that the served CRDs do not know, and so drop."
+)
 STATUS_WRITES: Final = Counter("vectorops_status_writes", "Writes of status.", ["kind"])
 EVENTS: Final = Counter("vectorops_events", "Events told, those counted into a series included.", ["kind", "reason"])
 SQL_STATEMENTS: Final = Counter("vectorops_sql_statements", "Statements sent to databases.")
@@ -103,6 +106,11 @@ def watch_restarted() -> None:
 def unanswered(seconds: float) -> None:
     """The API server last answered so long ago."""
     UNANSWERED.set(seconds)
+
+
+def crd_fields_missing(count: int) -> None:
+    """The served CRDs lack so many fields."""
+    CRD_FIELDS_MISSING.set(count)
 
 
 def status_written(kind: str) -> None:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from stand.scene import Scene, store_spec
+from stand.world import OperatorProcess
 
 pytestmark = pytest.mark.cluster
 
@@ -30,6 +31,19 @@ def test_it_becomes_ready_and_stops_on_sigterm_with_exit_code_zero(bare: Scene) 
     operator.process.terminate(grace=20)
     print(f"ready after {took:.1f} s, stopped within {time.monotonic() - began:.1f} s")
     assert operator.process.exit_code == 0
+
+
+def test_sigterm_while_it_waits_for_rights_ends_it_in_order(bare: Scene) -> None:
+    """In a container it is PID 1, and without a handler of its own deaf to the signal for half a minute."""
+    bare.kubectl("create", "serviceaccount", "nobody")
+    account = bare.cluster.kubeconfig_for_serviceaccount(bare.namespace, "nobody")
+    env = {"VECTOROPS_WATCH_NAMESPACES": bare.namespace}
+    waiting = OperatorProcess(account, bare.directory / "waiting.log", env=env)
+    waiting.process.start()
+    bare.operators.append(waiting)
+    bare.wait("it to wait for rights", lambda: "RBACMissing" in waiting.get("/readyz")[1])
+    waiting.process.terminate(grace=20)
+    assert waiting.process.exit_code == 0
 
 
 def test_its_metrics_count_passes_and_errors_by_reason(scene: Scene) -> None:

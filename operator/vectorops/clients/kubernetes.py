@@ -19,6 +19,7 @@ from typing import Any
 
 from vectorops import __version__
 from vectorops.clients.apiserver.contact import Contact
+from vectorops.clients.apiserver.schemas import Document, by_kind
 from vectorops.clients.kubernetes_errors import (
     Conflict,
     Missing,
@@ -94,6 +95,10 @@ class Kubernetes:
         except Missing:
             return frozenset()
         return frozenset(str(one["name"]) for one in listing.get("resources", ()) if "/" not in one["name"])
+
+    async def schemas(self) -> dict[str, Json]:
+        """The served schema of each of our kinds, by its name."""
+        return by_kind(await self._send(Document("get", _own("")), "GET"), GROUP, VERSION)
 
     async def replace_status(self, plural: str, namespace: str, name: str, uid: str, status: Json) -> Json | None:
         """Make `status` the object's whole status, in one request. Returns the object as it is now.

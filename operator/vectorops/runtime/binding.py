@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 REQUEST_TIMEOUT = 30  # seconds for one request of Kopf's own; listings of thousands of objects take one or two
 CONNECT_TIMEOUT = 10  # seconds
 IDLE_TIMEOUT = 0.5  # seconds that Kopf keeps an object's worker, with its last body, for more events; 5 by default
+LOOK = 5.0  # seconds between two looks whether all watchers run
+MISSED = 2  # looks in a row at which one was missing: Kopf takes ten seconds to end after one has failed, or for ever
 END_SECONDS = 10.0  # for Kopf to end when told to; nothing of it needs saving, so then it is left
 
 
@@ -88,7 +90,7 @@ class Watch:
         threading.Thread(target=self._in_thread, args=(ended,), name="kopf", daemon=True).start()
         told: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
         try:
-            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+            await self._until_missing({told, ended})
         finally:
             told.cancel()
             self._ending = True
@@ -96,12 +98,24 @@ class Watch:
                 with contextlib.suppress(RuntimeError):  # its loop has closed meanwhile
                     self._own.call_soon_threadsafe(self._stop.set)
             await asyncio.wait([ended], timeout=END_SECONDS)
-        if not ended.done() or stopped.is_set():
+        if stopped.is_set():
             return None
+        if not ended.done():
+            return "a watcher is missing"
         error = ended.result()
         logger.debug("what ended the watch: %s", frames(error) if error else "nothing")
         status = getattr(error, "status", None)  # of an answer; `code` would be of its body, which a proxy writes too
         return type(error).__name__ + (f", status {status}" if status else "")
+
+    async def _until_missing(self, others: set[asyncio.Future[Any]]) -> None:
+        """Wait until one of the others is done, or a watcher that has run is missing."""
+        seen, missed = False, 0
+        while missed < MISSED:
+            done, _ = await asyncio.wait(others, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            whole = all(self.covers(kind) for kind in self._kinds)
+            seen, missed = seen or whole, missed + 1 if seen and not whole else 0
 
     def covers(self, kind: Kind[Any, Any, Any]) -> bool:
         """Whether a watcher of the kind runs for each namespace. Kopf gives no other sign of one that has ended."""
@@ -116,12 +130,12 @@ class Watch:
             asyncio.run(self._kopf(ended.get_loop()))
         except BaseException as exc:
             error = exc
-        self._own = None
         with contextlib.suppress(RuntimeError):  # the process has ended meanwhile
             ended.get_loop().call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(error))
 
     async def _kopf(self, main: asyncio.AbstractEventLoop) -> None:
         self._own, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._own.set_exception_handler(lambda *_: None)  # it tells of its tasks' ends with the server's words
         if self._ending:  # told before there was anything to be told by
             return
         settings = kopf.OperatorSettings()

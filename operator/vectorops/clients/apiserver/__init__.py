@@ -1,1 +1,1 @@
-"""What is known of the API server itself, beside what it answers: `contact`, when it last answered."""
+"""What is known of the API server itself: when it last answered (`contact`), which schemas it serves (`schemas`)."""

@@ -31,6 +31,8 @@ class Health:
     dead_watch: str | None = None
     refused: Callable[[], str | None] = lambda: None
     """What RBAC refuses us and no condition can tell."""
+    outdated: Callable[[], str | None] = lambda: None
+    """What the served CRDs lack."""
     silence: Callable[[], float] = lambda: 0.0
     """Seconds since the API server last answered."""
 
@@ -43,7 +45,7 @@ class Health:
 
     def ready(self) -> str | None:
         """None, or what a person should see. A restart would mend none of it."""
-        return self.not_ready or self.alive() or self.refused() or self._unanswered()
+        return self.not_ready or self.alive() or self.refused() or self.outdated() or self._unanswered()
 
     def _unanswered(self) -> str | None:
         silent = self.silence()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from vectorops.errors import OperatorError, Stalled, frames
@@ -44,10 +44,13 @@ class Watchdog:
         watching: Callable[[Kind[Any, Any, Any]], bool],
         period: float = PERIOD,
         clock: Callable[[], float] = time.monotonic,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`also`: another look to take each time."""
         self._kinds, self._namespaces = kinds, namespaces
         self._kubernetes, self._loops, self._health = kubernetes, loops, health
         self._watching, self._period, self._clock = watching, period, clock
+        self._also = also
         self._owed: dict[str, tuple[str, float]] = {}  # by uid: the version first owed, and since when
         self._silent: frozenset[str] = frozenset()
         self._unlisted: set[str] = set()
@@ -64,6 +67,8 @@ class Watchdog:
     async def _looked(self) -> bool:
         try:
             await self.look()
+            if self._also is not None:
+                await self._also()
         except OperatorError as error:
             self._blind(error)
             return False
