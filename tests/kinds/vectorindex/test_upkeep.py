@@ -151,10 +151,7 @@ def test_a_plan_goes_stale_when_what_it_was_decided_on_has_changed() -> None:
     assert hash_of(world(), spec(**OTHER_M, approval="Manual", runToken="b")) != hash_of(world())
 
 
-def test_what_was_begun_with_approval_goes_on_and_a_first_build_waits_too() -> None:
-    wanted = spec(**OTHER_M, approval="Manual")
-    begun = world(intents=(*world().intents, attempt(wanted)))
-    assert action_of(decided(begun, wanted)) == "StartBuild"
+def test_a_first_build_waits_too() -> None:
     assert decided(empty(), spec(approval="Manual")).reason == "WaitingForApproval"
 
 

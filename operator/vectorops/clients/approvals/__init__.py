@@ -41,6 +41,13 @@ async def latest(database: Database, request_uid: str, run_token: str) -> Approv
     return _read(await database.fetchrow(_sql("latest"), request_uid, run_token, what=KEEPING))
 
 
+async def of(database: Database, request_uid: str) -> tuple[Approved, ...]:
+    """All approvals of that account, the latest first, a hundred at most."""
+    if not await database.fetchval(_sql("is_there"), what=KEEPING):
+        return ()
+    return tuple(Approved(**dict(row)) for row in await database.fetch(_sql("all"), request_uid, what=KEEPING))
+
+
 async def record(database: Database, kind: str, request_uid: str, run_token: str, one: Approved) -> Approved:
     """Keep it, once; what comes back is what stands. The table must be there.
 

@@ -5,6 +5,11 @@
 SELECT plan_hash, object_uid, terms_hash, rows, tokens, error_percent, cost_usd, most_tokens, ceiling_tokens, approved_at
 FROM vectorops.approval WHERE request_uid = $1 AND run_token = $2 ORDER BY approved_at DESC, plan_hash LIMIT 1
 
+-- name: all
+-- Every approval of an account: what stands for its plan still.
+SELECT plan_hash, object_uid, terms_hash, rows, tokens, error_percent, cost_usd, most_tokens, ceiling_tokens, approved_at
+FROM vectorops.approval WHERE request_uid = $1 ORDER BY approved_at DESC, plan_hash LIMIT 100
+
 -- name: find
 -- One approval, where it was written before.
 SELECT plan_hash, object_uid, terms_hash, rows, tokens, error_percent, cost_usd, most_tokens, ceiling_tokens, approved_at

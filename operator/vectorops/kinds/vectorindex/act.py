@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vectorops.clients import approvals
 from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.kinds.vectorindex import actions, build, steps
 from vectorops.kinds.vectorindex.canary import extension_version
@@ -23,12 +24,14 @@ async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: O
     if isinstance(action, actions.StopProbe):
         return await _stop_probe(ctx, subject.uid)
     store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    if store.database.place != observed.place:
+        return Outcome()  # the Secret was changed since it was looked at: what was planned is of another database
     if isinstance(action, actions.StartProbe):
         return await _probe(ctx, store, subject.uid, spec, action)
     owner = steps.Owner(subject.uid, f"{subject.namespace}/{subject.name}")
     try:
         if isinstance(action, actions.StartBuild | actions.Discard | actions.Retire | actions.DropIndex):
-            await _start(await _site(ctx, store, owner, spec, observed), action)
+            await _start(await _site(ctx, store, owner, spec), action)
         else:
             await _write(ctx, store, owner, spec, action)
     finally:
@@ -55,23 +58,17 @@ async def _stop_probe(ctx: Context, uid: str) -> Outcome:
     return Outcome()
 
 
-async def _site(
-    ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec, observed: Observation
-) -> build.Site:
+async def _site(ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec) -> build.Site:
     catalogue = await ctx.stores.catalogue(store, FRESH_ENOUGH)
-    extension, column = catalogue.extension, observed.column
-    return build.Site(
-        ctx, store, owner, spec,
-        extension=extension_version(catalogue),
-        extension_schema=extension.schema if extension is not None else "public",
-        column_type=column.type if column is not None else "vector",
-    )  # fmt: skip
+    return build.Site(ctx, store, owner, spec, extension=extension_version(catalogue))
 
 
 async def _start(site: build.Site, action: Action) -> None:
     match action:
         case actions.StartBuild():
             await ensure_bookkeeping(site.store.database)
+            if action.consent is not None:
+                await approvals.record(site.store.database, "VectorIndex", site.owner.uid, "", action.consent)
             build.start_build(site, action)
         case actions.Discard():
             build.start_discard(site, action)

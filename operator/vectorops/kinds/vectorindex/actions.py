@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from vectorops.clients.approvals import Approved
 from vectorops.runtime.kind import Action
 
 
@@ -42,6 +43,8 @@ class StartBuild(Action):
     attempt: str
     run_token: str | None
     rows: int
+    statement: str  # as it was planned, and is sent
+    consent: Approved | None = None  # written down first, if a person has approved it
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 
 from vectorops.clients.locks import try_table_lock
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
-from vectorops.errors import OperatorError, Reason, Stalled, Waiting
-from vectorops.kinds.vectorindex import sizing, sql, steps
+from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting
+from vectorops.kinds.vectorindex import sizing, steps
 from vectorops.kinds.vectorindex.actions import Discard, DropIndex, Retire, StartBuild
 from vectorops.kinds.vectorindex.observation import JobKind, Step
 from vectorops.kinds.vectorindex.parts import OnShutdown
@@ -68,8 +68,6 @@ class Site:
     owner: steps.Owner
     spec: VectorIndexSpec
     extension: tuple[int, ...] = ()
-    extension_schema: str = ""
-    column_type: str = "vector"
 
     @property
     def schema(self) -> str:
@@ -124,6 +122,7 @@ def start_build(site: Site, action: StartBuild) -> None:
 
     async def body(connection: Connection, notes: Notes, job: Job) -> None:
         await steps.refuse_rivals(connection, site.owner, site.schema, action.index_name)
+        await _still_the_table(connection, site, action.table_oid)
         if await _own_leftover(connection, site, action.build_name, action.table_oid):
             return  # it is there and valid: what is left is to verify it
         await steps.write_intent(
@@ -135,6 +134,15 @@ def start_build(site: Site, action: StartBuild) -> None:
         await _create(connection, site, action, notes, job)
 
     start(site, "build", action.build_name, action.table_oid, Why.Building, body)
+
+
+async def _still_the_table(connection: Connection, site: Site, table_oid: int) -> None:
+    """The statement names the table; raises Transient where another one has taken the name since it was planned."""
+    with speaking("looking for the table"):
+        wanted = (site.schema, site.spec.table, site.spec.column)
+        row = await connection.fetchrow(steps.QUERIES["look_up_target"], *wanted)
+    if row is None or row["table_oid"] != table_oid:
+        raise Transient(Reason.LockContended, "Another table has taken the name meanwhile; it is looked at again.")
 
 
 async def _create(connection: Connection, site: Site, action: StartBuild, notes: Notes, job: Job) -> None:
@@ -162,15 +170,11 @@ async def _send(
     notes.memory, notes.workers = sized.memory, sized.workers
     with speaking("sizing the build"):
         await connection.execute(steps.QUERIES["size_build"], f"{sized.memory // sizing.KIB}kB", str(sized.workers))
-    lists = sizing.lists_for(action.rows)
-    statement = sql.create_index_sql(
-        action.build_name, site.spec, site.extension_schema, action.dimensions, site.column_type, lists
-    )
     _still_wanted(notes)
     detach = site.spec.build.on_shutdown is OnShutdown.DETACH
     job.detach = connection.terminate if detach else None
     try:
-        await steps.send_create(connection, statement, None if detach else _aborting(notes))
+        await steps.send_create(connection, action.statement, None if detach else _aborting(notes))
     except asyncio.CancelledError:
         if not detach:
             await _drop_in_time(connection, site, action.build_name)

@@ -1,17 +1,23 @@
-"""Whether a build that is due may begin: the plan is approved, standbys keep up, nothing measures. Pure."""
+"""Whether a build that is due may begin: the plan is approved, standbys keep up, nothing measures. Pure.
+
+An approval is of one plan: the statements as they are sent, on this very table, in place of this very index. It is
+written down when the build begins, so that a build that was killed begins again, and a finished one takes the name,
+under the same approval and no other.
+"""
 
 from __future__ import annotations
 
+from vectorops.clients.approvals import Approved
 from vectorops.clients.sql import quote_ident
 from vectorops.kinds.vectorindex import sql
 from vectorops.kinds.vectorindex.actions import StopProbe
 from vectorops.kinds.vectorindex.facts import Look, attempt, due, managed, serving, wanted_build
 from vectorops.kinds.vectorindex.halfdone import STALLED_LOOK, goes_on
-from vectorops.kinds.vectorindex.naming import attempt_hash, hnsw_of, index_name, old_name
+from vectorops.kinds.vectorindex.naming import attempt_hash, definition, hnsw_of, index_name, old_name
 from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import Method
 from vectorops.kinds.vectorindex.sizing import graph_bytes, lists_for
-from vectorops.runtime.approval import Approval, PlanStatus, approved, how_to_approve, magnitude, plan_hash
+from vectorops.runtime.approval import ANNOTATION, Approval, PlanStatus, approved, how_to_approve, magnitude, plan_hash
 from vectorops.runtime.kind import Verdict
 from vectorops.runtime.rounding import two_digits
 
@@ -19,14 +25,26 @@ SHORT = 1024  # characters of a statement, as the CRD allows
 LAG_LOOK = 15.0  # seconds: a standby that lags catches up in seconds or in hours
 
 
+def create_sql(look: Look) -> str | None:
+    """The statement of the build that is wanted; None where the column is not known.
+
+    Lists follow two digits of the rows, so that a plan does not change with every thousand.
+    """
+    o = look.observed
+    if o.table is None or o.column is None or o.column.dimensions is None:
+        return None
+    lists = lists_for(two_digits(o.table.rows))
+    name, column = wanted_build(look), o.column
+    return sql.create_index_sql(name, look.spec, o.extension_schema, o.column.dimensions, column.type, lists)
+
+
 def plan_of(look: Look) -> PlanStatus | None:
     """What would be done now; None when nothing is due."""
-    why, o = due(look), look.observed
-    if why is None or not managed(look) or o.table is None or o.column is None or o.column.dimensions is None:
+    why, o, create = due(look), look.observed, create_sql(look)
+    if why is None or create is None or not managed(look) or o.table is None or o.column is None:
         return None
     name, build, schema = index_name(look.spec), wanted_build(look), look.spec.schema_name
-    rows, dimensions = o.table.rows, o.column.dimensions
-    create = sql.create_index_sql(build, look.spec, o.extension_schema, dimensions, o.column.type, lists_for(rows))
+    rows, dimensions = o.table.rows, o.column.dimensions or 0
     statements = [create, sql.rename_index_sql(schema, build, name)]
     if o.index is not None:
         old = old_name(build)
@@ -34,9 +52,8 @@ def plan_of(look: Look) -> PlanStatus | None:
         statements.append(sql.drop_index_sql(schema, old))
     statements.append(sql.analyze_table_sql(schema, look.spec.table))
     graph = graph_bytes(rows, dimensions, hnsw_of(look.spec).m, look.spec.storage)
-    replaced = str(o.index.oid) if o.index is not None else ""
     return PlanStatus(
-        hash=plan_hash(look.subject.uid, attempt_hash(look.spec), replaced, magnitude(rows)),
+        hash=plan_hash(terms_hash(look), attempt_hash(look.spec), magnitude(rows), *statements),
         why=f"{why}."[:SHORT],
         statements=[statement[:SHORT] for statement in statements],
         rows=two_digits(rows),
@@ -45,19 +62,50 @@ def plan_of(look: Look) -> PlanStatus | None:
     )
 
 
+def terms_hash(look: Look) -> str:
+    """Of what must stay until the new index has the name: object, database, table, what is replaced, and by what."""
+    o = look.observed
+    table, replaced = o.table.oid if o.table is not None else "", o.index.oid if o.index is not None else ""
+    return plan_hash(look.subject.uid, o.place, str(table), str(replaced), definition(look.spec))
+
+
 def plan_is_approved(look: Look) -> Verdict | None:
     """approval Manual: nothing is begun before a person has approved this very plan; what was begun goes on.
 
     The memory of an attempt that failed is no approval: it may be of another runToken, or of a time without approvals.
     """
     begun = attempt(look)
-    if look.spec.approval is not Approval.MANUAL or (begun is not None and begun.failure is None):
+    goes_on_with = {given.plan_hash for given in look.observed.approved} if begun and begun.failure is None else set()
+    return _unless_approved(look, goes_on_with)
+
+
+def swap_is_approved(look: Look) -> Verdict | None:
+    """approval Manual: a finished build replaces the index that it was approved to replace, in the same table."""
+    begun = attempt(look)
+    built = look.observed.indexes.get(begun.build_name) if begun is not None else None
+    if begun is None or begun.failure is not None or built is None or not built.valid:
         return None
     plan = plan_of(look)
-    if plan is None or approved(look.subject, look.spec.approved_plan, plan.hash):
+    fits = any(given.terms_hash == terms_hash(look) for given in look.observed.approved)
+    return _unless_approved(look, {plan.hash} if plan is not None and fits else set())
+
+
+def _unless_approved(look: Look, kept: set[str]) -> Verdict | None:
+    plan = plan_of(look) if look.spec.approval is Approval.MANUAL else None
+    if plan is None or plan.hash in kept or approved(look.subject, look.spec.approved_plan, plan.hash):
         return None
-    text = f"A build is due: {plan.why} {how_to_approve(look.subject, 'vidx', plan.hash)}"
+    told = look.spec.approved_plan or look.subject.annotations.get(ANNOTATION)
+    text = "What was approved is not this plan. " if told or look.observed.approved else ""
+    text += f"A build is due: {plan.why} {how_to_approve(look.subject, 'vidx', plan.hash)}"
     return Verdict(Why.WaitingForApproval, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
+
+
+def consent_of(look: Look) -> Approved | None:
+    """What is written down before a build begins that a person has approved; None where nobody asks."""
+    plan = plan_of(look) if look.spec.approval is Approval.MANUAL else None
+    if plan is None:
+        return None
+    return Approved(plan.hash, look.subject.uid, terms_hash(look), rows=plan.rows)
 
 
 def replicas_keep_up(look: Look) -> Verdict | None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from vectorops.clients.approvals import Approved
 from vectorops.kinds.vectorindex.sizing import Spill
 
 
@@ -219,4 +220,6 @@ class Observation:
     replicas: tuple[Replica, ...] = ()
     probe: ProbeSeen | None = None
     extension_schema: str = "public"
+    place: str = ""  # of the database: the same for whoever connects to it
+    approved: tuple[Approved, ...] = ()  # what people have approved, as written down; asked for while a build is begun
     own_scans: int = 0  # of `index.scans`: the searches that proved and measured it

@@ -7,9 +7,12 @@ object claims the index (whether it still exists), and once for each new index (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from vectorops.clients import approvals
 from vectorops.clients import catalogue as db
+from vectorops.clients.approvals import Approved
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.vectorindex import build, probe, steps
 from vectorops.kinds.vectorindex.beside import advisories, carcasses, neighbours, others_build
@@ -32,6 +35,7 @@ from vectorops.kinds.vectorindex.predicate import Predicates
 from vectorops.kinds.vectorindex.reading import index_of, intent_of, job_of, notes_of
 from vectorops.kinds.vectorindex.resource import ManagementPolicy, VectorIndexSpec, VectorIndexStatus
 from vectorops.kinds.vectorindex.scans import OwnScans
+from vectorops.runtime.approval import Approval
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
@@ -167,7 +171,16 @@ class _Look:
             replicas=tuple(Replica(r.application_name, r.state, r.lag_seconds) for r in self.catalogue.replicas),
             probe=probe.seen(self.ctx, self.subject.uid),
             extension_schema=self.catalogue.extension.schema if self.catalogue.extension is not None else "public",
+            place=self.store.database.place,
+            approved=await self.approved(rows),
         )
+
+    async def approved(self, intents: Sequence[db.Intent]) -> tuple[Approved, ...]:
+        """What people have approved of it; asked only while a build is begun that needs it."""
+        begun = any(i.step == Step.BUILDING for i in intents)
+        if self.spec.approval is not Approval.MANUAL or not begun:
+            return ()
+        return await approvals.of(self.store.database, self.subject.uid)
 
     async def target(self) -> tuple[Table | None, Column | None]:
         """The table and its column, from the catalogue or, when something is missing, by asking what."""

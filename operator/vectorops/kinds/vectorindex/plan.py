@@ -212,6 +212,8 @@ def build_is_due(look: Look) -> Verdict | None:
         attempt=attempt_hash(look.spec),
         run_token=look.spec.run_token or (held.run_token if held else None),
         rows=o.table.rows,
+        statement=consent.create_sql(look) or "",
+        consent=consent.consent_of(look),
     )
     return goes_on(look, Why.Building, f"A build begins: {why}.", action)
 
@@ -259,6 +261,7 @@ CHECKS = (
     looked_at_only,
     suspended,
     index_is_attached,
+    consent.swap_is_approved,
     build_is_verified,
     attempt_failed,
     consent.plan_is_approved,
