@@ -1,4 +1,5 @@
 # Wheels come from the build context (folder wheels/, see docs/install.md), so the build needs no network.
+# A release names the base by digest, --build-arg BASE=python:3.11-slim-bookworm@sha256:...: a tag can be moved
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
@@ -14,6 +15,15 @@ RUN python3 -m venv /opt/vectorops \
       -o -path '*/numpy/*/tests' \) -exec rm -r {} +
 
 FROM ${BASE}
+ARG BASE
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="vectorops" \
+      org.opencontainers.image.description="A Kubernetes operator for pgvector search: stores, indexes and embeddings as resources" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}"
 COPY --from=build /opt/vectorops /opt/vectorops
 ENV PATH=/opt/vectorops/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -38,11 +38,13 @@ class InPods:
     def __init__(self, scene: Scene, node: ProcessNode, helm: Helm, shop: Shop) -> None:
         self.scene, self.node, self.helm, self.shop = scene, node, helm, shop
         self.cluster = scene.cluster
+        self.values: dict[str, Any] = {}  # as installed
 
     def install(self, **operator: Any) -> None:
         """helm install --wait: the operator is ready when this returns."""
         values = {"logFormat": "text", "statusPeriodSeconds": 1, "serviceAddresses": f"@{self.node.addresses_file}"}
-        self.helm.install({"operator": values | operator})
+        self.values = {"operator": values | operator}
+        self.helm.install(self.values)
 
     def operator(self) -> Any:
         """The operator's pod."""

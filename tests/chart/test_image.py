@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,17 @@ PACKAGED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["vers
 ENV = {**os.environ, "STORAGE_DRIVER": "overlay"}
 MISSING = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap needs root"),
-]
+
+def needs_a_builder(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks what builds an image."""
+    for mark in (
+        pytest.mark.real,
+        pytest.mark.timeout(900),
+        pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+        pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap needs root"),
+    ):
+        test = mark(test)
+    return test
 
 
 def run(*argv: str | Path, timeout: float = 300) -> str:
@@ -59,12 +66,27 @@ def base(folder: Path) -> None:
     run("buildah", "commit", "--rm", "--quiet", scratch, BASE)
 
 
+def test_the_image_s_labels_say_what_the_package_says() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', (ROOT / "Dockerfile").read_text()))
+    assert labels == {
+        "title": project["name"],
+        "description": project["description"],
+        "licenses": project["license"],
+        "version": "${VERSION}",
+        "revision": "${REVISION}",
+        "base.name": "${BASE}",
+    }
+
+
+@needs_a_builder
 def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_path: Path) -> None:
     base(tmp_path / "base")
     made = []
     try:
         began = time.monotonic()
         build = ("buildah", "bud", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "-t", IMAGE)
+        build += ("--build-arg", f"VERSION={PACKAGED}")
         run(*build, context(tmp_path / "context"))
         built = time.monotonic() - began
         made.append(run("buildah", "from", IMAGE))
@@ -76,6 +98,8 @@ def test_the_image_builds_without_a_network_and_runs_as_an_ordinary_user(tmp_pat
         refused = subprocess.run([*inside, "sh", "-c", "touch /opt/vectorops/x /x"], capture_output=True, env=ENV)
         assert refused.returncode != 0  # nothing of the image is the user's own
         config = json.loads(run("buildah", "inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
+        assert config["Labels"]["org.opencontainers.image.version"] == PACKAGED
+        assert config["Labels"]["org.opencontainers.image.base.name"] == BASE
         assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("65532:65532", ["vectorops"], ["run"])
         told = run(*inside, "sh", "-c", "vectorops release --dry-run 2>&1; echo $?")
         assert told.endswith("\n1")  # no kubeconfig, no ServiceAccount: it says so and ends

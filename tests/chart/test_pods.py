@@ -25,6 +25,7 @@ from vectorops.runtime.kind import Event, Subject
 from vectorops.runtime.release import release_all
 
 from .in_pods import OPERATORS, InPods, in_pods, release
+from .test_values import manifest_of
 
 if TYPE_CHECKING:
     from stand.postgres import Postgres
@@ -345,6 +346,32 @@ def test_a_right_to_watch_that_is_taken_away_in_use_is_waited_for_without_a_cras
         assert examples.ask("/healthz")[0] == 200
     examples.scene.wait("readyz again", lambda: examples.ask("/readyz")[0] == 200, 90)
     assert examples.restarts() == 0
+
+
+def test_secrets_are_read_where_a_binding_says_so_and_the_notes_manifest_works(examples: InPods) -> None:
+    cluster, scene = examples.cluster, examples.scene
+    try:
+        examples.helm.upgrade({**examples.values, "rbac": {"secretsIn": ["shop"]}})
+        notes = examples.helm.notes()
+        cluster.kubectl("create", "namespace", "outside")
+        manifest = manifest_of(notes).replace("namespace: default", "namespace: outside")
+        url = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        assert url in manifest
+        cluster.kubectl("apply", "-f", "-", input=manifest.replace(url, examples.shop.operator_dsn))
+
+        def reason() -> str:
+            store = json.loads(cluster.kubectl("get", "vst/shop", "-n", "outside", "-ojson"))
+            return str(next((c["reason"] for c in store.get("status", {}).get("conditions", [])), ""))
+
+        scene.wait("the missing right", lambda: reason() == "RBACMissing")
+        command = notes.partition("kubectl -n NAMESPACE ")[2].partition("\n\n")[0].replace("\\\n", " ").split()
+        cluster.kubectl("-n", "outside", *command)
+        cluster.kubectl("annotate", "vst/shop", "-n", "outside", "look=now")  # it would look by itself within a minute
+        scene.wait("the store", lambda: reason() == "StoreReady", 90)
+        assert scene.condition("vst/shop", "Ready")["status"] == "True"
+    finally:
+        examples.helm.upgrade(examples.values)
+        cluster.kubectl("delete", "namespace", "outside", "--wait=false", "--ignore-not-found")
 
 
 def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: InPods) -> None:
