@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
-
-from vectorops.clients.foreign import answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,22 +20,6 @@ if TYPE_CHECKING:
     from stand.proxy import Proxy
     from stand.scene import Scene
     from stand.shop import Shop
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tests_read_what_they_like() -> Iterator[None]:
-    """A test's own connections have the bound of a session: asyncpg counts for this whole process, theirs too."""
-    connect = asyncpg.connect
-
-    async def wider(*args: Any, **kwargs: Any) -> Any:
-        connection = await connect(*args, **kwargs)
-        if "target_session_attrs" not in kwargs:  # the product's own say what they need themselves
-            answers.counted(connection).most = answers.SESSION_BYTES
-        return connection
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncpg, "connect", wider)
-        yield
 
 
 @pytest.fixture(scope="session")
