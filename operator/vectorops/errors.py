@@ -1,9 +1,12 @@
-"""What can go wrong, sorted by who has to do something about it.
+"""What can go wrong, and what every reason means for its object. Two questions, answered apart.
 
-    OperatorError
-    |-- Stalled      a person must act (a right, a Secret, a name); we only look, every minute, until it is mended
-    |-- Waiting      something else must finish first; we look again after `after` seconds
+    OperatorError    what we do about it
+    |-- Stalled      nothing but looking, every minute, until others have changed what is there; work ends
+    |-- Waiting      not our turn yet; we look again after `after` seconds
     `-- Transient    trying again is the remedy; back-off with full jitter
+
+What conditions, GitOps tools and people read is decided by the reason alone (`Means`), so that the same word never says
+two things, whoever raised it: a Secret that is missing is awaited, and a failure only after the progress deadline.
 
 Every error carries a reason (one CamelCase word, the same in the condition, the event and the metric label)
 and a message that names the next step. Messages are fixed texts around identifiers and codes: they never hold a
@@ -15,20 +18,10 @@ Library errors are turned into these in `clients/`, one table a neighbour, and g
 from __future__ import annotations
 
 import traceback
-from enum import StrEnum
-from typing import Self
 
+from vectorops.means import Means, Reasons
 
-class Reasons(StrEnum):
-    """Base of every enum of reasons: a value and, as `next_step`, what a person reading it should do."""
-
-    next_step: str
-
-    def __new__(cls, value: str, next_step: str) -> Self:
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.next_step = next_step
-        return member
+__all__ = ["Means", "OperatorError", "Reason", "Reasons", "Stalled", "Transient", "Waiting", "frames"]
 
 
 class Reason(Reasons):
@@ -38,113 +31,219 @@ class Reason(Reasons):
     InvalidSpec = (
         "InvalidSpec",
         "Correct the field that the message names; the API server let it pass, the code did not.",
+        Means.WRONG,
     )
-    StoreNotFound = "StoreNotFound", "Create the VectorStore that spec.storeRef names, in the same namespace."
-    StoreSuspended = "StoreSuspended", "Set spec.suspend of the VectorStore to false."
-    SecretNotFound = "SecretNotFound", "Create the Secret that the message names, with that key, in the same namespace."
+    StoreNotFound = (
+        "StoreNotFound",
+        "Create the VectorStore that spec.storeRef names, in the same namespace.",
+        Means.AWAITED,
+    )
+    StoreSuspended = "StoreSuspended", "Set spec.suspend of the VectorStore to false.", Means.PAUSED
+    SecretNotFound = (
+        "SecretNotFound",
+        "Create the Secret that the message names, with that key, in the same namespace.",
+        Means.AWAITED,
+    )
     SecretNotLabelled = (
         "SecretNotLabelled",
         "Label the Secret with the command that the message names, if it is meant for that neighbour.",
+        Means.AWAITED,
     )
     SecretForAnother = (
         "SecretForAnother",
         "Name a Secret that is meant for that neighbour, or label this one with the command that the message names.",
+        Means.AWAITED,
     )
-    SecretInvalid = "SecretInvalid", "Correct the value under that key; the message says what form it must have."
-    Deleting = "Deleting", "Nothing: what this object made outside is being undone."
-    Suspended = "Suspended", "Set spec.suspend to false to go on."
-    Released = "Released", "Remove the annotation vectorops.dev/release to let the operator go on with the object."
+    SecretInvalid = (
+        "SecretInvalid",
+        "Correct the value under that key; the message says what form it must have.",
+        Means.AWAITED,
+    )
+    Deleting = "Deleting", "Nothing: what this object made outside is being undone.", Means.WORK
+    Suspended = "Suspended", "Set spec.suspend to false to go on.", Means.PAUSED
+    Released = (
+        "Released",
+        "Remove the annotation vectorops.dev/release to let the operator go on with the object.",
+        Means.PAUSED,
+    )
     # the database
     DatabaseUnavailable = (
         "DatabaseUnavailable",
         "Look whether the server runs and can be reached; it is tried again by itself.",
+        Means.AWAITED,
     )
     AuthenticationFailed = (
         "AuthenticationFailed",
         "Correct user or password in the connection Secret; it is read again every minute.",
+        Means.AWAITED,
     )
-    TLSFailed = "TLSFailed", "Correct spec.database.tls, or the certificates that it names."
-    DatabaseNotFound = "DatabaseNotFound", "Correct the database name in the connection Secret, or create the database."
-    NotPrimary = "NotPrimary", "Point the connection Secret at the primary; this server is a read-only standby."
-    PoolerDetected = "PoolerDetected", "Point the connection Secret at Postgres itself, not at a transaction pooler."
-    TooManyConnections = "TooManyConnections", "Raise max_connections, or lower spec.database.maxConnections."
-    ExtensionMissing = "ExtensionMissing", "Have an administrator run CREATE EXTENSION vector in that database."
-    InsufficientPrivilege = "InsufficientPrivilege", "Have an administrator run the GRANT that the message names."
+    TLSFailed = "TLSFailed", "Correct spec.database.tls, or the certificates that it names.", Means.AWAITED
+    DatabaseNotFound = (
+        "DatabaseNotFound",
+        "Correct the database name in the connection Secret, or create the database.",
+        Means.AWAITED,
+    )
+    NotPrimary = (
+        "NotPrimary",
+        "Point the connection Secret at the primary; this server is a read-only standby.",
+        Means.AWAITED,
+    )
+    PoolerDetected = (
+        "PoolerDetected",
+        "Point the connection Secret at Postgres itself, not at a transaction pooler.",
+        Means.AWAITED,
+    )
+    TooManyConnections = (
+        "TooManyConnections",
+        "Raise max_connections, or lower spec.database.maxConnections.",
+        Means.AWAITED,
+    )
+    ExtensionMissing = (
+        "ExtensionMissing",
+        "Have an administrator run CREATE EXTENSION vector in that database.",
+        Means.AWAITED,
+    )
+    InsufficientPrivilege = (
+        "InsufficientPrivilege",
+        "Have an administrator run the GRANT that the message names.",
+        Means.AWAITED,
+    )
     SchemaNewer = (
         "SchemaNewer",
         "Run the newer operator, which has brought the schema vectorops of this database further; see docs/upgrade.md.",
+        Means.AWAITED,
     )
     SchemaNotTrusted = (
         "SchemaNotTrusted",
         "Have an administrator look at the schema vectorops and run the statements that the message names.",
+        Means.WRONG,
     )
-    TargetNotFound = "TargetNotFound", "Correct the schema, table or column name; the message says which is missing."
-    LockContended = "LockContended", "Nothing: another session holds the table; it is tried again by itself."
-    LockHeld = "LockHeld", "Nothing: another vectorops operation works on this table; this one goes next."
-    DiskFull = "DiskFull", "Free or add disk space on the database server."
+    TargetNotFound = (
+        "TargetNotFound",
+        "Correct the schema, table or column name; the message says which is missing.",
+        Means.AWAITED,
+    )
+    LockContended = (
+        "LockContended",
+        "Nothing: another session holds the table; it is tried again by itself.",
+        Means.AWAITED,
+    )
+    LockHeld = "LockHeld", "Nothing: another vectorops operation works on this table; this one goes next.", Means.WORK
+    DiskFull = "DiskFull", "Free or add disk space on the database server.", Means.AWAITED
     SharedMemoryExhausted = (
         "SharedMemoryExhausted",
         "Enlarge /dev/shm of the database container, or set build.parallelWorkers to 0.",
+        Means.AWAITED,
     )
-    OutOfMemory = "OutOfMemory", "Lower build.maintenanceMemory, or give the database server more memory."
-    QueryCanceled = "QueryCanceled", "Nothing: somebody or a timeout cancelled the statement; it is tried again."
+    OutOfMemory = (
+        "OutOfMemory",
+        "Lower build.maintenanceMemory, or give the database server more memory.",
+        Means.AWAITED,
+    )
+    QueryCanceled = (
+        "QueryCanceled",
+        "Nothing: somebody or a timeout cancelled the statement; it is tried again.",
+        Means.AWAITED,
+    )
     AnswerTooLarge = (
         "AnswerTooLarge",
         "Look whether the connection Secret names a PostgreSQL server; if it does, make what is read there smaller.",
+        Means.AWAITED,
     )
-    DatabaseError = "DatabaseError", "Look the SQLSTATE up in the PostgreSQL manual; the server's log has the details."
+    DatabaseError = (
+        "DatabaseError",
+        "Look the SQLSTATE up in the PostgreSQL manual; the server's log has the details.",
+        Means.AWAITED,
+    )
     AnswerUnread = (
         "AnswerUnread",
         "Look what answers there and give the operator more CPU; it is tried again by itself.",
+        Means.AWAITED,
     )
     # the embedding provider
-    ProviderUnavailable = "ProviderUnavailable", "Look at the provider's status page; it is tried again by itself."
+    ProviderUnavailable = (
+        "ProviderUnavailable",
+        "Look at the provider's status page; it is tried again by itself.",
+        Means.AWAITED,
+    )
     ProviderRejected = (
         "ProviderRejected",
         "Correct model, dimensions or base URL in spec.embeddings of the VectorStore.",
+        Means.AWAITED,
     )
-    ProviderAuthenticationFailed = "ProviderAuthenticationFailed", "Put a valid key into the API key Secret."
-    QuotaExhausted = "QuotaExhausted", "Raise the quota or pay the bill at the provider."
-    RateLimited = "RateLimited", "Nothing: the provider's limit is waited for."
+    ProviderAuthenticationFailed = (
+        "ProviderAuthenticationFailed",
+        "Put a valid key into the API key Secret.",
+        Means.AWAITED,
+    )
+    QuotaExhausted = "QuotaExhausted", "Raise the quota or pay the bill at the provider.", Means.AWAITED
+    RateLimited = "RateLimited", "Nothing: the provider's limit is waited for.", Means.WORK
     ProviderTLSFailed = (
         "ProviderTLSFailed",
         "Put the CA's certificate (PEM) into the Secret of spec.embeddings.caSecretRef, or correct the provider's "
         "certificate.",
+        Means.AWAITED,
     )
     InvalidAnswer = (
         "InvalidAnswer",
         "Look at the server behind the base URL: what it answered are no usable embeddings.",
+        Means.AWAITED,
     )
     # the search service
-    ServiceNotDeclared = "ServiceNotDeclared", "Name the search service in spec.service of the VectorStore."
+    ServiceNotDeclared = (
+        "ServiceNotDeclared",
+        "Name the search service in spec.service of the VectorStore.",
+        Means.AWAITED,
+    )
     ServiceUnavailable = (
         "ServiceUnavailable",
         "Look at the pods behind the Service (kubectl get pods, kubectl logs); it is asked again by itself.",
+        Means.AWAITED,
     )
     ServiceTLSFailed = (
         "ServiceTLSFailed",
         "Put the CA's certificate (PEM) into the Secret of spec.service.caSecretRef, or correct the service's "
         "certificate.",
+        Means.AWAITED,
     )
-    ServiceTimeout = "ServiceTimeout", "Look at the service's pool and at the database's load; it is asked again."
+    ServiceTimeout = (
+        "ServiceTimeout",
+        "Look at the service's pool and at the database's load; it is asked again.",
+        Means.AWAITED,
+    )
     ServiceAnswerInvalid = (
         "ServiceAnswerInvalid",
         "Look whether spec.service of the VectorStore names the search service, and that service's version.",
+        Means.AWAITED,
     )
     ServiceRedirects = (
         "ServiceRedirects",
         "Correct port or scheme in spec.service of the VectorStore; redirects are not followed.",
+        Means.AWAITED,
     )
     ServiceAuthenticationFailed = (
         "ServiceAuthenticationFailed",
         "Put a valid token into the Secret of spec.service.authSecretRef; it is read again every minute.",
+        Means.AWAITED,
     )
-    EndpointUnsupported = "EndpointUnsupported", "Use a version of the search service that has the endpoint."
+    EndpointUnsupported = (
+        "EndpointUnsupported",
+        "Use a version of the search service that has the endpoint.",
+        Means.AWAITED,
+    )
     # Kubernetes
-    RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names."
-    CRDsOutdated = "CRDsOutdated", "Apply the CRDs of this version: the folder crds/, or the chart's crds.install."
-    KubernetesUnavailable = "KubernetesUnavailable", "Nothing: the API server is tried again by itself."
-    InternalError = "InternalError", "Please report it with the operator's log lines of that time: it is a bug."
+    RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names.", Means.AWAITED
+    CRDsOutdated = (
+        "CRDsOutdated",
+        "Apply the CRDs of this version: the folder crds/, or the chart's crds.install.",
+        Means.AWAITED,
+    )
+    KubernetesUnavailable = "KubernetesUnavailable", "Nothing: the API server is tried again by itself.", Means.AWAITED
+    InternalError = (
+        "InternalError",
+        "Please report it with the operator's log lines of that time: it is a bug.",
+        Means.AWAITED,
+    )
 
 
 class OperatorError(Exception):
@@ -157,7 +256,7 @@ class OperatorError(Exception):
 
 
 class Stalled(OperatorError):
-    """A person must act. Nothing is done to the world until it is seen to be mended."""
+    """Others must act. Nothing is done to the world until it is seen to be mended."""
 
 
 class Waiting(OperatorError):

@@ -61,7 +61,7 @@ def test_a_request_shows_how_it_ended_as_a_job_does(verdict: Verdict, expected: 
     ("error", "ready", "also"),
     [
         (Stalled(Reason.SecretNotFound, "create it"), "False", "Stalled"),
-        (Waiting(Reason.LockHeld, "wait"), "Unknown", "Reconciling"),
+        (Waiting(Reason.LockHeld, "wait"), "False", "Reconciling"),
         (Transient(Reason.DatabaseUnavailable, "tried again"), "Unknown", "Reconciling"),
     ],
 )

@@ -73,7 +73,9 @@ class Kubernetes:
 async def loops(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loops]:
     monkeypatch.setattr(module, "backoff", lambda failures: 0.0)
     made = Loops(timedelta(0))
-    made.ctx = SimpleNamespace(kubernetes=Kubernetes(), clock=utc_now)  # type: ignore[assignment]
+    made.ctx = SimpleNamespace(  # type: ignore[assignment]
+        kubernetes=Kubernetes(), clock=utc_now, progress_deadline=timedelta(seconds=600)
+    )
     yield made
     await made.stop()
 

@@ -50,6 +50,8 @@ class Why(Reasons):
 class Clock:
     """As much of a context as looking needs."""
 
+    progress_deadline = timedelta(seconds=600)
+
     def clock(self) -> datetime:
         return NOON
 
@@ -156,7 +158,7 @@ def test_back_off_grows_is_jittered_and_capped(failures: int) -> None:
 
 def test_back_off_spreads_those_who_failed_together() -> None:
     delays = sorted(backoff(8) for _ in range(200))
-    ceiling = 2.0**8
+    ceiling = BACKOFF_CAP
     assert delays[20] < ceiling / 3 and delays[-20] > ceiling * 2 / 3, "those of one database come back apart"
     assert len(set(delays)) > 190
 
@@ -274,4 +276,4 @@ async def test_an_act_that_fails_after_the_end_does_not_undo_the_end() -> None:
     assert not acted
     assert (seen.verdict.complete, seen.verdict.ready, seen.verdict.reason) == (True, "True", Why.Fine)
     assert seen.own is not None
-    assert [(one.type, one.status, one.reason) for one in seen.own] == [("Stalled", "True", Reason.RBACMissing)]
+    assert [(one.type, one.status, one.reason) for one in seen.own] == [("Blocked", "True", Reason.RBACMissing)]

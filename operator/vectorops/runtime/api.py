@@ -132,5 +132,11 @@ class CommonStatus(ApiModel):
 
     observed_generation: int = Field(default=-1, description="The generation that this status speaks of.")
     conditions: Annotated[list[ConditionStatus], Field(max_length=32)] = Field(
-        default_factory=list, description="Ready first; Reconciling and Stalled are present only while True."
+        default_factory=list,
+        description="Ready first; Reconciling, Stalled and Blocked are present only while True, and so is Suspended in "
+        "kinds that do not end.",
+    )
+    waiting_since: datetime | None = Field(
+        default=None,
+        description="Since when something is missing that others may bring; the progress deadline counts from here.",
     )

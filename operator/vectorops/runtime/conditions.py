@@ -1,7 +1,7 @@
 """Conditions as data: build them from a verdict, carry transition times over, keep them in order. Pure.
 
-kstatus reads them: Ready exists from first sight, Reconciling and Stalled are there only while True, a terminal
-error sets Stalled. Nothing in here knows a kind.
+kstatus reads them: Ready exists from first sight, Reconciling and Stalled are there only while True and never both,
+a terminal error sets Stalled. Nothing in here knows a kind, nor what a reason means (`status/outward.py` does).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from vectorops.errors import OperatorError, Stalled
+from vectorops.errors import OperatorError, Stalled, Waiting
 from vectorops.runtime.kind import Condition, Family, Tristate, Verdict
 
-ORDER = ("Ready", "Reconciling", "Stalled", "Complete", "Failed", "Suspended")
+ORDER = ("Ready", "Reconciling", "Stalled", "Complete", "Failed", "Suspended", "Blocked")
 MESSAGE_LIMIT = 1024  # long enough for a GRANT and its reason; kubectl prints it on one line
 
 
@@ -28,6 +28,10 @@ def from_verdict(verdict: Verdict, family: Family) -> list[Condition]:
     if family is Family.RUN_TO_COMPLETION:
         flags = (("Complete", verdict.complete), ("Failed", verdict.failed), ("Suspended", verdict.suspended))
         made += [Condition(name, _tristate(flag), reason, message if flag else "") for name, flag in flags]
+    elif verdict.suspended:
+        made.append(Condition("Suspended", "True", reason, message))
+    if verdict.blocked:
+        made.append(Condition("Blocked", "True", reason, message))
     return made
 
 
@@ -35,7 +39,8 @@ def from_error(error: OperatorError) -> Verdict:
     """What a pass says that could not look: unknown never reads as Ready."""
     if isinstance(error, Stalled):
         return Verdict(error.reason, error.message, ready="False", stalled=True)
-    return Verdict(error.reason, error.message, ready="Unknown", reconciling=True)
+    ready: Tristate = "False" if isinstance(error, Waiting) else "Unknown"
+    return Verdict(error.reason, error.message, ready=ready, reconciling=True)
 
 
 def unknown(conditions: Iterable[dict[str, Any]], reason: str, message: str) -> list[Condition]:
@@ -44,10 +49,10 @@ def unknown(conditions: Iterable[dict[str, Any]], reason: str, message: str) -> 
 
 
 def carried(conditions: Iterable[dict[str, Any]], family: Family) -> list[Condition]:
-    """Complete, Failed and Suspended as they stood: an error of looking does not undo that work has ended."""
+    """Complete and Failed as they stood: an error of looking does not undo that work has ended."""
     if family is not Family.RUN_TO_COMPLETION:
         return []
-    kept = ("Complete", "Failed", "Suspended")
+    kept = ("Complete", "Failed")
     return [
         Condition(c["type"], c["status"], c["reason"], c.get("message", "")) for c in conditions if c["type"] in kept
     ]

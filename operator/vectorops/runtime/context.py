@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vectorops.clients.secrets import Purpose
@@ -43,6 +43,7 @@ class Context:
     stores: Stores
     work: Work
     clock: Callable[[], datetime] = field(default=utc_now)
+    progress_deadline: timedelta = timedelta(seconds=600)  # as a Deployment's
     cluster_uid: Callable[[], Awaitable[str]] = field(default=no_cluster)
     withholding: tuple[Callable[[], Waiting | None], ...] = ()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from vectorops.errors import Reasons
+from vectorops.errors import Means, Reason, Reasons
 
 if TYPE_CHECKING:
     from vectorops.runtime.context import Context
@@ -132,10 +132,11 @@ class Verdict:
     message: str
     ready: Tristate = "False"
     reconciling: bool = False  # work goes on or is waited for
-    stalled: bool = False  # a person must act
+    stalled: bool = False  # it gets no further without a person
     complete: bool = False  # run-to-completion kinds only, like the two below
     failed: bool = False
-    suspended: bool = False
+    suspended: bool = False  # a person's word or a clock is waited for
+    blocked: bool = False  # Ready stays True, for it serves; what was asked for needs a person
     action: Action | None = None
     look_again: float = 30.0  # seconds until the next pass, unless an act or a wake comes first
 
@@ -196,3 +197,7 @@ class Kind(Generic[S, O, T]):
             if verdict is not None:
                 return verdict
         raise AssertionError(f"{self.names.kind}: no check answered")
+
+    def means(self, reason: str) -> Means | None:
+        """What the reason says of an object of this kind; None for a word that no enum holds."""
+        return next((word.means for word in (*self.reasons, *Reason) if word == reason), None)

@@ -16,18 +16,19 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from vectorops import metrics
-from vectorops.errors import OperatorError, Reason, Stalled, Transient, Waiting, frames
+from vectorops.errors import Means, OperatorError, Reason, Stalled, Transient, Waiting, frames
 from vectorops.runtime import conditions
 from vectorops.runtime.context import Context
 from vectorops.runtime.deletion import may_let_go, seconds_left
 from vectorops.runtime.kind import Condition, Event, Tristate, Verdict, View
+from vectorops.runtime.status.outward import Waited, advanced_at, outward
 from vectorops.runtime.tracked import Tracked
 
 logger = logging.getLogger(__name__)
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
 UNWRITTEN_LOOK = 10.0  # seconds after which a status that could not be written is tried again
-BACKOFF_FIRST, BACKOFF_CAP = 1.0, 300.0  # seconds; full jitter between
+BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; full jitter between. What others mend is seen within a minute
 SILENT_ACTS = 3  # the pass after an act follows at once and tells what came of it: no write for what lasts an instant
 LEAST_SLEEP = 0.05  # seconds: no verdict can make the loop spin
 
@@ -50,6 +51,7 @@ async def one_pass(ctx: Context, tracked: Tracked) -> float:
     tracked.take()
     seen = await look(ctx, tracked)
     seen, acted = await touch(ctx, tracked, seen)
+    seen = told(ctx, tracked, seen)
     tracked.acts_in_a_row = tracked.acts_in_a_row + 1 if acted else 0
     unwritten = math.inf
     if not 0 < tracked.acts_in_a_row <= SILENT_ACTS:
@@ -125,6 +127,19 @@ async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
     return True
 
 
+def told(ctx: Context, tracked: Tracked, seen: Seen) -> Seen:
+    """What was seen, in the words of the outside: the reason decides, and how long it has been waited."""
+    now, generation = ctx.clock(), tracked.subject.generation
+    status = tracked.written if seen.figures is None else seen.figures.model_dump(mode="json", by_alias=True)
+    means = tracked.kind.means(seen.verdict.reason)
+    if means is Means.AWAITED and tracked.raw_spec.get("suspend") is True:
+        means = Means.PAUSED  # nobody waits for what is missing while nothing is to be done
+    before = tracked.waited if tracked.waited.generation == generation else Waited(generation)
+    tracked.waited = before.after(seen.verdict, means, advanced_at(status), now)
+    late = tracked.waited.late(now, ctx.progress_deadline)
+    return replace(seen, verdict=outward(seen.verdict, means, tracked.kind.family, late=late))
+
+
 async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> float:
     """Write status if it is worth it, then events. A failure to write is a metric.
 
@@ -181,7 +196,7 @@ def _unless_released(tracked: Tracked, verdict: Verdict) -> Verdict:
         f"kubectl annotate -n {subject.namespace} {tracked.kind.names.plural} {subject.name} vectorops.dev/release-"
     )
     message = f"released by `vectorops release`: nothing new is begun; to go on: {resume}"
-    return Verdict(Reason.Released, message, verdict.ready, stalled=True, look_again=STALLED_LOOK)
+    return Verdict(Reason.Released, message, verdict.ready, suspended=True, look_again=STALLED_LOOK)
 
 
 def _failing(error: OperatorError) -> Failing:
@@ -201,14 +216,15 @@ def _unseen(tracked: Tracked, error: OperatorError) -> Seen:
 def _failed(tracked: Tracked, seen: Seen, error: OperatorError) -> Seen:
     """An act failed: what was seen stands; Ready names the error, and stays True where it was seen to be so.
 
-    A run that has ended stays ended whatever fails afterwards, or it would begin anew: there only Stalled tells.
+    A run that has ended stays ended whatever fails afterwards, or it would begin anew: there only Blocked tells.
     """
     metrics.failed(tracked.kind.names.kind, error.reason)
     if seen.verdict.complete or seen.verdict.failed:
         logger.warning("%s: %s", tracked.ref, error)
-        told = (Condition("Stalled", "True", error.reason, error.message),) if isinstance(error, Stalled) else ()
+        needed = not isinstance(error, Transient)
+        stays = (Condition("Blocked", "True", error.reason, error.message),) if needed else ()
         ended = replace(seen.verdict, action=None, look_again=STALLED_LOOK)
-        return replace(seen, verdict=ended, own=(*(seen.own or ()), *told))
+        return replace(seen, verdict=ended, own=(*(seen.own or ()), *stays))
     ready: Tristate = "True" if seen.verdict.ready == "True" else "False"
     return replace(seen, verdict=replace(_failing(error), ready=ready))
 

@@ -20,10 +20,12 @@ from vectorops.runtime.api import GROUP
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Condition, Event, Kind, Subject
+from vectorops.runtime.status.outward import Waited
 from vectorops.runtime.summary import write_due
 
 FINALIZER = f"{GROUP}/cleanup"
 ANNOTATIONS = f"{GROUP}/"
+RUNTIME_FIELDS = {"conditions", "observed_generation", "waiting_since"}  # of a status; the others are the room's
 
 
 @dataclass
@@ -43,12 +45,14 @@ class Tracked:
     acts_in_a_row: int = 0
     pending_events: tuple[Event, ...] = ()
     gone: bool = False
+    waited: Waited = field(default_factory=Waited)
     offered: dict[str, Any] | None = None
 
     @classmethod
     def begin(cls, kind: Kind[Any, Any, Any], body: dict[str, Any], recorder: Recorder, period: timedelta) -> Tracked:
         """Follow an object from the first sight of its body."""
         tracked = cls(kind, subject_of(kind, body), {}, recorder, period, written=dict(body.get("status") or {}))
+        tracked.waited = Waited.of(tracked.written)
         tracked.offer(body)
         tracked.take()
         return tracked
@@ -117,11 +121,12 @@ class Tracked:
     def _status(self, stated: list[Condition], figures: BaseModel | None, now: datetime) -> dict[str, Any]:
         former = self.written.get("conditions", [])
         if figures is None:  # the world could not be seen: the figures of the last sight stay
-            status = {k: v for k, v in self.written.items() if k not in ("conditions", "observedGeneration")}
+            own = ("conditions", "observedGeneration", "waitingSince")
+            status = {k: v for k, v in self.written.items() if k not in own}
         else:
-            status = figures.model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude={"conditions", "observed_generation"}
-            )
+            status = figures.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=RUNTIME_FIELDS)
+        if self.waited.since is not None:
+            status["waitingSince"] = conditions.stamp(self.waited.since)
         status["observedGeneration"] = self.subject.generation
         status["conditions"] = conditions.merge(former, stated, self.subject.generation, now)
         return status
@@ -159,5 +164,5 @@ def turn(former: dict[str, Any], status: dict[str, Any]) -> tuple[Event, ...]:
     ready = conditions.find(status["conditions"], "Ready")
     if ready is None or (before is not None and before["reason"] == ready["reason"]):
         return ()
-    stalled = conditions.find(status["conditions"], "Stalled")
-    return (Event(ready["reason"], ready["message"], warning=stalled is not None or ready["status"] == "Unknown"),)
+    bad = any(conditions.find(status["conditions"], type_) for type_ in ("Stalled", "Blocked"))
+    return (Event(ready["reason"], ready["message"], warning=bad or ready["status"] == "Unknown"),)

@@ -377,7 +377,7 @@ async def test_lag_that_the_role_may_not_see_names_the_grant(
 
     monkeypatch.setattr(watching, "held_up", with_a_standby)
     backfill = world.backfill(throttle={"maxReplicaLagSeconds": 10})
-    verdict = await backfill.until_reason("WaitingForReplica")
+    verdict = await backfill.until_reason("InsufficientPrivilege")
     assert verdict.stalled and "GRANT pg_monitor TO " in verdict.message
     assert provider.bill()["requests"] == 0
     monkeypatch.setattr(watching, "held_up", look)

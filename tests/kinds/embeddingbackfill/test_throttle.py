@@ -31,7 +31,7 @@ def test_a_standby_with_nothing_to_replay_has_no_lag() -> None:
 
 def test_lag_that_may_not_be_seen_needs_a_grant_which_is_named() -> None:
     trouble = held_up(BOTH, Seen([Replica("standby", None, None)], "op"))
-    assert trouble is not None and trouble.stalled
+    assert trouble is not None and trouble.stalled and trouble.reason == "InsufficientPrivilege"
     assert 'GRANT pg_monitor TO "op";' in trouble.message
     assert reason(Seen([Replica("standby", None, None)], "op"), Throttle()) is None, "and only where it was asked for"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vectorops.kinds.searchtuning.resource import Reason as Why
+from vectorops.kinds.searchtuning.reasons import Reason as Why
 
 from .driver import BROAD, DIMENSIONS, ROWS, World, ask
 

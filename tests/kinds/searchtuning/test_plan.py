@@ -14,7 +14,8 @@ from vectorops.kinds.searchtuning.choosing import Bisection, grid, growing, swee
 from vectorops.kinds.searchtuning.figures import figures
 from vectorops.kinds.searchtuning.observation import Findings, Observation, Trouble, WorkSeen
 from vectorops.kinds.searchtuning.plan import CHECKS, Begin, BeginComparing, CleanUp, Expire, Stop, decide, holds
-from vectorops.kinds.searchtuning.resource import Applied, Point, Reason, Spec, Status
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Applied, Point, Spec, Status
 from vectorops.runtime import conditions
 from vectorops.runtime.kind import Family, Subject, Verdict, View
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from vectorops.errors import OperatorError, Reason
-from vectorops.kinds.searchtuning.resource import Reason as Why
+from vectorops.kinds.searchtuning.reasons import Reason as Why
 
 from .driver import BROAD, DIMENSIONS, ROWS, UID, TuningService, World, ask
 

@@ -125,7 +125,7 @@ def test_a_plan_waits_is_shown_and_begins_when_it_is_approved() -> None:
     wanted = spec(**OTHER_M, approval="Manual")
     verdict, plan = decided(world(), wanted), KIND.figures(look(world(), wanted)).plan
     assert plan is not None
-    assert (verdict.reason, verdict.stalled, verdict.ready) == ("WaitingForApproval", True, "True")
+    assert (verdict.reason, verdict.suspended, verdict.ready) == ("WaitingForApproval", True, "True")
     assert f"kubectl -n shop annotate vidx products vectorops.dev/approve={plan.hash}" in verdict.message
     assert [line.split(" ")[0] for line in plan.statements] == ["CREATE", "ALTER", "ALTER", "DROP", "ANALYZE"]
     assert (plan.rows, plan.size_bytes) == (100_000, 800_000_000)
@@ -179,7 +179,7 @@ def test_an_attempt_that_failed_is_no_approval_of_the_next(changed: dict[str, An
         ((Replica("one", "streaming", None),), "Building"),  # nothing is behind
         ((Replica("one", "streaming", 30.0),), "Building"),
         ((Replica("one", "streaming", 0.1), Replica("two", "streaming", 30.5)), "WaitingForReplica"),
-        ((Replica("", None),), "WaitingForReplica"),
+        ((Replica("", None),), "InsufficientPrivilege"),
     ],
 )
 def test_a_build_begins_only_while_the_standbys_keep_up(replicas: tuple[Replica, ...], reason: str) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from vectorops import names
-from vectorops.errors import Reasons
+from vectorops.errors import Means, Reasons
 from vectorops.kinds.cachewarmup.queries import Queries
 from vectorops.runtime.api import (
     ApiModel,
@@ -186,52 +186,86 @@ class Reason(Reasons):
     """Reasons of this kind; those of its neighbours (database, service, store) stand in `vectorops.errors.Reason`."""
 
     # ended
-    Succeeded = "Succeeded", "Nothing: the target is reached, or the cache is cleared as asked."
+    Succeeded = "Succeeded", "Nothing: the target is reached, or the cache is cleared as asked.", Means.GOOD
     CompletedWithFailures = (
         "CompletedWithFailures",
         "Nothing, if status.failures is as expected: the target is reached, but some queries failed.",
+        Means.GOOD,
     )
     TargetNotReached = (
         "TargetNotReached",
         "Raise queries.fromTable.top if queries.coveredPercent is below the target, or lower the target; "
         "then set a new runToken.",
+        Means.FAILED,
     )
     HitRateUnknown = (
         "HitRateUnknown",
         "Have the service say `cached` in its answers or offer /api/performance/cache/stats, "
         "or set target.cacheHitRatePercent to 0.",
+        Means.FAILED,
     )
-    NoQueries = "NoQueries", "Widen queries.fromTable.windowSeconds, or look whether searches are logged at all."
-    NothingWarmed = "NothingWarmed", "Look at status.failures: the service refused every query; correct spec.request."
-    DeadlineExceeded = "DeadlineExceeded", "Raise activeDeadlineSeconds or requestsPerSecond, and set a new runToken."
+    NoQueries = (
+        "NoQueries",
+        "Widen queries.fromTable.windowSeconds, or look whether searches are logged at all.",
+        Means.FAILED,
+    )
+    NothingWarmed = (
+        "NothingWarmed",
+        "Look at status.failures: the service refused every query; correct spec.request.",
+        Means.FAILED,
+    )
+    DeadlineExceeded = (
+        "DeadlineExceeded",
+        "Raise activeDeadlineSeconds or requestsPerSecond, and set a new runToken.",
+        Means.FAILED,
+    )
     # at work, or waiting without a person
-    Selecting = "Selecting", "Nothing: the most searched queries are read."
-    Measuring = "Measuring", "Nothing: a sample is searched to know the hit rate."
-    Clearing = "Clearing", "Nothing: the cache is cleared."
-    Prewarming = "Prewarming", "Nothing: the database reads indexes and tables into memory."
-    Warming = "Warming", "Nothing: it works; see status.progress."
-    Verifying = "Verifying", "Nothing: it is looked whether the target is reached."
-    WaitingForPool = "WaitingForPool", "Nothing: it goes on when the service's connections are less in use."
-    WaitingForService = "WaitingForService", "Nothing: the service suffers; it is asked more slowly, then again."
-    WaitingForWarmup = "WaitingForWarmup", "Nothing: another CacheWarmup works on the same service; this one goes next."
+    Selecting = "Selecting", "Nothing: the most searched queries are read.", Means.WORK
+    Measuring = "Measuring", "Nothing: a sample is searched to know the hit rate.", Means.WORK
+    Clearing = "Clearing", "Nothing: the cache is cleared.", Means.WORK
+    Prewarming = "Prewarming", "Nothing: the database reads indexes and tables into memory.", Means.WORK
+    Warming = "Warming", "Nothing: it works; see status.progress.", Means.WORK
+    Verifying = "Verifying", "Nothing: it is looked whether the target is reached.", Means.WORK
+    WaitingForPool = "WaitingForPool", "Nothing: it goes on when the service's connections are less in use.", Means.WORK
+    WaitingForService = (
+        "WaitingForService",
+        "Nothing: the service suffers; it is asked more slowly, then again.",
+        Means.WORK,
+    )
+    WaitingForWarmup = (
+        "WaitingForWarmup",
+        "Nothing: another CacheWarmup works on the same service; this one goes next.",
+        Means.WORK,
+    )
     WaitingForEmbeddings = (
         "WaitingForEmbeddings",
         "It begins when half of the rows have one or the backfill is over: approve it, or delete it if it is unwanted.",
+        Means.WORK,
     )
     # a person must act
-    ConfigMapNotFound = "ConfigMapNotFound", "Create the ConfigMap that spec.queries names, with that key."
+    ConfigMapNotFound = (
+        "ConfigMapNotFound",
+        "Create the ConfigMap that spec.queries names, with that key.",
+        Means.AWAITED,
+    )
     TableNotDeclared = (
         "TableNotDeclared",
         "Name an entry of spec.tables of the VectorStore in a new request, or schema and table.",
+        Means.AWAITED,
     )
-    LogNotFound = "LogNotFound", "Create the table, or name it correctly in a new request."
-    LogColumnNotFound = "LogColumnNotFound", "Name the columns correctly in a new request; the message says which."
-    LogColumnType = "LogColumnType", "Name columns of the type that the message asks for in a new request."
+    LogNotFound = "LogNotFound", "Create the table, or name it correctly in a new request.", Means.AWAITED
+    LogColumnNotFound = (
+        "LogColumnNotFound",
+        "Name the columns correctly in a new request; the message says which.",
+        Means.AWAITED,
+    )
+    LogColumnType = "LogColumnType", "Name columns of the type that the message asks for in a new request.", Means.WRONG
     LogTooLarge = (
         "LogTooLarge",
         "Set queries.fromTable.windowSeconds in a new request, and have an index on timeColumn.",
+        Means.WRONG,
     )
-    LogRightMissing = "LogRightMissing", "Have an administrator run the GRANT that the message names."
+    LogRightMissing = "LogRightMissing", "Have an administrator run the GRANT that the message names.", Means.AWAITED
 
 
 COLUMNS = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vectorops.clients.activity import Replica
 from vectorops.clients.service_figures import JobFigures
 from vectorops.clients.sql import quote_ident
+from vectorops.errors import Reason as Shared
 from vectorops.kinds.embeddingbackfill.observation import Trouble
 from vectorops.kinds.embeddingbackfill.parts import Throttle
 from vectorops.kinds.embeddingbackfill.reasons import Reason
@@ -47,7 +48,7 @@ def _replicas(throttle: Throttle, seen: Seen) -> Trouble | None:
     if any(replica.state is None for replica in seen.replicas):
         grant = f"GRANT pg_monitor TO {quote_ident(seen.role)}"
         text = f"Our role may not see how far the standbys are. Have an administrator run: {grant};"
-        return Trouble(Reason.WaitingForReplica, text, stalled=True)
+        return Trouble(Shared.InsufficientPrivilege, text, stalled=True)
     behind = [r.application_name or "unnamed" for r in seen.replicas if (r.lag_seconds or 0) > most]
     if not behind:
         return None

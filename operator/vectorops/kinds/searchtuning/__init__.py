@@ -10,7 +10,8 @@ from vectorops.kinds.searchtuning.act import act, stop
 from vectorops.kinds.searchtuning.figures import figures
 from vectorops.kinds.searchtuning.observe import observe
 from vectorops.kinds.searchtuning.plan import CHECKS, holds
-from vectorops.kinds.searchtuning.resource import COLUMNS, Reason, Spec, Status
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import COLUMNS, Spec, Status
 from vectorops.runtime.kind import Family, Grant, Kind, Names
 
 KIND = Kind(

@@ -13,7 +13,8 @@ from vectorops.kinds.searchtuning.copying import drop_copy
 from vectorops.kinds.searchtuning.observation import Observation
 from vectorops.kinds.searchtuning.observe import FRESH, index_of, run_of
 from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Expire, Stop
-from vectorops.kinds.searchtuning.resource import Apply, Reason, Runner, Spec
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Apply, Runner, Spec
 from vectorops.kinds.searchtuning.run import Run, copy_name
 from vectorops.kinds.searchtuning.tuning import work
 from vectorops.runtime.backfills import unfilled

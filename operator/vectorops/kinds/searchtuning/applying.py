@@ -10,7 +10,8 @@ from vectorops.clients.postgres import statements
 from vectorops.clients.role_settings import set_for_role
 from vectorops.errors import Reason as Shared
 from vectorops.errors import Stalled
-from vectorops.kinds.searchtuning.resource import Applied, Apply, Reason
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Applied, Apply
 from vectorops.kinds.searchtuning.run import Run
 
 QUERIES = statements("vectorops.kinds.searchtuning")

@@ -11,7 +11,8 @@ from typing import Any
 
 from vectorops.errors import Reason as Shared
 from vectorops.errors import Stalled, Transient
-from vectorops.kinds.searchtuning.resource import Point, Reason
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Point
 from vectorops.kinds.searchtuning.run import Run
 
 PATH = "/api/performance/tune-ef-search"

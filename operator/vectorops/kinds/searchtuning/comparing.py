@@ -14,7 +14,8 @@ from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.clients.postgres import Connection
 from vectorops.kinds.searchtuning.copying import build, copy_column, drop_copy, drop_index, title
 from vectorops.kinds.searchtuning.observation import Findings
-from vectorops.kinds.searchtuning.resource import Candidate, Compared, Reason
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Candidate, Compared
 from vectorops.kinds.searchtuning.run import Run, copy_name
 from vectorops.recall.searching import snapshot
 from vectorops.recall.target import Target, target_of

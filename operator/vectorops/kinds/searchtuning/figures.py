@@ -6,7 +6,8 @@ from datetime import datetime
 
 from vectorops.kinds.searchtuning.observation import Findings, WorkSeen
 from vectorops.kinds.searchtuning.plan import Look, decide
-from vectorops.kinds.searchtuning.resource import Reason, Status
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Status
 from vectorops.runtime.api import Progress
 
 

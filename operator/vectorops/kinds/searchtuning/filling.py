@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vectorops.clients.postgres import Connection, speaking, statements
 from vectorops.errors import Waiting
-from vectorops.kinds.searchtuning.resource import Reason
+from vectorops.kinds.searchtuning.reasons import Reason
 from vectorops.kinds.searchtuning.run import Run
 from vectorops.recall.target import Target
 

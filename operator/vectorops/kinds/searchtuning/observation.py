@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from vectorops.kinds.searchtuning.resource import Applied, Compared, Point, Reason
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Applied, Compared, Point
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from vectorops.clients.postgres import statements
 from vectorops.errors import OperatorError, Stalled, Waiting
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.searchtuning.observation import Observation, Trouble, WorkSeen
-from vectorops.kinds.searchtuning.resource import Reason as Why
+from vectorops.kinds.searchtuning.reasons import Reason as Why
 from vectorops.kinds.searchtuning.resource import Runner, Spec, Status
 from vectorops.kinds.searchtuning.run import Run, copy_name
 from vectorops.runtime.completion import ended

@@ -13,7 +13,8 @@ from typing import ClassVar, TypeAlias
 
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.searchtuning.observation import Findings, Observation, Trouble, WorkSeen
-from vectorops.kinds.searchtuning.resource import Apply, Point, Reason, Spec, Status
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Apply, Point, Spec, Status
 from vectorops.runtime.completion import ended
 from vectorops.runtime.kind import Action, Verdict, View
 

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorops.errors import Reasons
 from vectorops.kinds.searchtuning.queries import Queries
 from vectorops.runtime.api import (
     ApiModel,
@@ -200,66 +199,6 @@ class Status(CommonStatus):
     progress: Progress | None = Field(default=None, description="How far it is, in searches.")
     start_time: datetime | None = Field(default=None, description="When this run began.")
     completion_time: datetime | None = Field(default=None, description="When this run ended.")
-
-
-class Reason(Reasons):
-    """Reasons of this kind; those of its neighbours (database, service, store) stand in `vectorops.errors.Reason`."""
-
-    # ended
-    Succeeded = "Succeeded", "Nothing: status.chosen says which value to use, and status.applied whether it is set."
-    DeclaredByVectorStore = (
-        "DeclaredByVectorStore",
-        "Put status.chosen.efSearch into spec.search.efSearch of the VectorStore, which sets the value and keeps it.",
-    )
-    TargetNotReached = (
-        "TargetNotReached",
-        "Raise range.max, lower recallTargetPercent, or rebuild the index with larger m and efConstruction; "
-        "then set a new runToken.",
-    )
-    BudgetExceeded = (
-        "BudgetExceeded",
-        "Raise p95BudgetMilliseconds, lower recallTargetPercent, or compare other parameters; then set a new runToken.",
-    )
-    TooFewQueries = (
-        "TooFewQueries",
-        "Name more searches: with fewer than 32 nothing can be said of the recall. A small table needs no tuning.",
-    )
-    DeadlineExceeded = "DeadlineExceeded", "Raise activeDeadlineSeconds, and set a new runToken."
-    # at work, or waiting without a person
-    Sampling = "Sampling", "Nothing: the searches are drawn."
-    Embedding = "Embedding", "Nothing: the texts of the searches are embedded."
-    ReadingVectors = "ReadingVectors", "Nothing: the exact neighbours are found in one pass over the table."
-    Searching = "Searching", "Nothing: it works; see status.progress."
-    Comparing = "Comparing", "Nothing: other indexes are built on a copy of the column and searched."
-    AskingService = "AskingService", "Nothing: the service tunes; it answers when it is done."
-    Applying = "Applying", "Nothing: the choice is set for the role."
-    CleaningUp = "CleaningUp", "The copy of the column that a comparison made is dropped."
-    WaitingForIndex = "WaitingForIndex", "Nothing: it begins when the VectorIndex has a valid index."
-    WaitingForIndexBuild = "WaitingForIndexBuild", "Nothing: it begins when no index of the table is built."
-    WaitingForEmbeddings = (
-        "WaitingForEmbeddings",
-        "It begins when half of the rows have one or the backfill is over: approve it, or delete it if it is unwanted.",
-    )
-    NotSearched = (
-        "NotSearched",
-        "Look at the message: the planner must choose this index for its own searches. It is tried again.",
-    )
-    # a person must act
-    IndexNotFound = "IndexNotFound", "Create the VectorIndex that indexRef names, or name another in a new request."
-    MethodUnsupported = "MethodUnsupported", "Name a VectorIndex of method HNSW: ef_search is a setting of HNSW."
-    QueriesInvalid = "QueriesInvalid", "Name a table and a column as the message says, in a new request."
-    QueryRightMissing = "QueryRightMissing", "Have an administrator run the GRANT that the message names."
-    EmbeddingsNotDeclared = (
-        "EmbeddingsNotDeclared",
-        "Declare spec.embeddings of the VectorStore, or use embeddingColumn.",
-    )
-    ServiceAnswerUnusable = (
-        "ServiceAnswerUnusable",
-        "Use runner: Operator in a new request: the service's answer has no results with efSearch and recall.",
-    )
-    RoleNotNamed = "RoleNotNamed", "Set spec.role, or spec.search.role of the VectorStore: whose sessions search?"
-    RoleNotFound = "RoleNotFound", "Correct spec.role, or create the role."
-    ApplyRightMissing = "ApplyRightMissing", "Have an administrator run the statement that the message names."
 
 
 COLUMNS = (

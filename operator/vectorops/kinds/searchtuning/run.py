@@ -13,7 +13,8 @@ from vectorops.clients.searchservice import SearchService
 from vectorops.errors import Reason as Shared
 from vectorops.errors import Waiting
 from vectorops.kinds.searchtuning.observation import Findings, Trouble
-from vectorops.kinds.searchtuning.resource import Reason, Spec
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Spec
 from vectorops.runtime.backfills import Table
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vectorops.clients.postgres import Connection, qualified, quote_ident, speaking, statements
 from vectorops.errors import Stalled
 from vectorops.kinds.searchtuning.queries import FromTable
-from vectorops.kinds.searchtuning.resource import Reason
+from vectorops.kinds.searchtuning.reasons import Reason
 from vectorops.kinds.searchtuning.run import Run
 from vectorops.recall.searching import Queries, draw_queries
 from vectorops.recall.target import Target

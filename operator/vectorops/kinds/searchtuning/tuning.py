@@ -18,7 +18,8 @@ from vectorops.kinds.searchtuning.choosing import Bisection, grid, growing, swee
 from vectorops.kinds.searchtuning.comparing import compare
 from vectorops.kinds.searchtuning.filling import wait_for_backfill, wait_for_first_rows
 from vectorops.kinds.searchtuning.observation import Trouble
-from vectorops.kinds.searchtuning.resource import Point, Reason, Runner, Strategy
+from vectorops.kinds.searchtuning.reasons import Reason
+from vectorops.kinds.searchtuning.resource import Point, Runner, Strategy
 from vectorops.kinds.searchtuning.run import Run
 from vectorops.kinds.searchtuning.source import draw
 from vectorops.recall.bound import lower_bound, surely_at_least, surely_below

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from vectorops.clients.approvals import Approved
 from vectorops.clients.sql import quote_ident
+from vectorops.errors import Reason
 from vectorops.kinds.vectorindex import sql
 from vectorops.kinds.vectorindex.actions import StopProbe
 from vectorops.kinds.vectorindex.facts import Look, attempt, due, managed, serving, wanted_build
@@ -97,7 +98,7 @@ def _unless_approved(look: Look, kept: set[str]) -> Verdict | None:
     told = look.spec.approved_plan or look.subject.annotations.get(ANNOTATION)
     text = "What was approved is not this plan. " if told or look.observed.approved else ""
     text += f"A build is due: {plan.why} {how_to_approve(look.subject, 'vidx', plan.hash)}"
-    return Verdict(Why.WaitingForApproval, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
+    return Verdict(Why.WaitingForApproval, text, ready=serving(look), suspended=True, look_again=STALLED_LOOK)
 
 
 def consent_of(look: Look) -> Approved | None:
@@ -116,7 +117,7 @@ def replicas_keep_up(look: Look) -> Verdict | None:
     if any(replica.state is None for replica in look.observed.replicas):
         role = quote_ident(look.observed.table.role) if look.observed.table is not None else "our role"
         text = f"Our role may not see how far the standbys are. Have an administrator run: GRANT pg_monitor TO {role};"
-        return Verdict(Why.WaitingForReplica, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
+        return Verdict(Reason.InsufficientPrivilege, text, ready=serving(look), stalled=True, look_again=STALLED_LOOK)
     behind = lagging(look)
     if behind is None:
         return None

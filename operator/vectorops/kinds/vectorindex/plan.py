@@ -141,7 +141,7 @@ def suspended(look: Look) -> Verdict | None:
         if waiting
         else "Nothing is begun while spec.suspend is true."
     )
-    return Verdict(Reason.Suspended, text, ready=serving(look), look_again=SETTLED_LOOK)
+    return Verdict(Reason.Suspended, text, ready=serving(look), suspended=True, look_again=SETTLED_LOOK)
 
 
 def index_is_attached(look: Look) -> Verdict | None:

@@ -39,7 +39,7 @@ class SetForRole(Action):
 def suspended(look: Look) -> Verdict | None:
     """The database is left alone."""
     if look.spec.suspend:
-        return Verdict(Reason.Suspended, Reason.Suspended.next_step, look_again=SUSPENDED_LOOK)
+        return Verdict(Reason.Suspended, Reason.Suspended.next_step, suspended=True, look_again=SUSPENDED_LOOK)
     return None
 
 
@@ -57,7 +57,7 @@ def unreachable(look: Look) -> Verdict | None:
         return None
     if failure.stalled:
         return _stalled(failure.reason, failure.message)
-    after = max(failure.after, float(look.spec.health_check_period_seconds))
+    after = max(failure.after, min(STALLED_LOOK, look.spec.health_check_period_seconds))
     return Verdict(failure.reason, failure.message, reconciling=True, look_again=after)
 
 
