@@ -160,6 +160,10 @@ class Reason(Reasons):
         "Look what answers there and give the operator more CPU; it is tried again by itself.",
         Means.AWAITED,
     )
+    Deposed = (
+        "Deposed",
+        "Run one operator for these namespaces, or set leaderElection; this process goes on when the other is gone.",
+    )
     # the embedding provider
     ProviderUnavailable = (
         "ProviderUnavailable",

@@ -233,6 +233,7 @@ async def withdraw(run: Run) -> None:
 
 async def close(queue: Queue, run: Run) -> End | None:
     """Take the results of the run's own batches as they end."""
+    await begin_run(run)
     while mine := [kept for kept in await effects.open_batches(run) if kept.of(run)]:
         for kept in mine:
             await settle(run, queue, kept)

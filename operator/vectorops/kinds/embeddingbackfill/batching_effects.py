@@ -18,7 +18,7 @@ from vectorops.clients.embedding_tokens import Load
 from vectorops.clients.postgres import speaking, statements
 from vectorops.errors import OperatorError
 from vectorops.kinds.embeddingbackfill.batch import Row
-from vectorops.kinds.embeddingbackfill.effects import PACKAGE, scope
+from vectorops.kinds.embeddingbackfill.effects import PACKAGE, deposed, scope
 from vectorops.kinds.embeddingbackfill.run import Run
 
 SQL = "batching.sql"
@@ -85,7 +85,7 @@ async def begin_batch(run: Run, nonce: str) -> None:
     """The intent. Dying after it costs nothing: nothing is outside."""
     table, column, template, model = scope(run.target)
     fixed = (table, column, template, model, run.target.declared.dimensions)
-    await _fetch(run, "begin_batch", nonce, *run.account, *fixed)
+    await _held(run, "begin_batch", nonce, *run.account, *fixed)
 
 
 async def texts_at_provider(run: Run, rows: Sequence[Row]) -> dict[bytes, str]:
@@ -100,13 +100,13 @@ async def add_rows(run: Run, rows: Sequence[tuple[str, Row]]) -> None:
     if rows:
         nonces, keys = [nonce for nonce, _ in rows], [row.row_key for _, row in rows]
         columns = [json.dumps(row.key) for _, row in rows], [row.text_hash for _, row in rows]
-        await _fetch(run, "add_rows", nonces, keys, *columns, [row.load.size for _, row in rows])
+        await _held(run, "add_rows", nonces, keys, *columns, [row.load.size for _, row in rows])
 
 
 async def reserve_batch(run: Run, nonce: str, tokens: int, texts: int) -> bool:
     """Reserve the most it can cost. False: not within the budget. Dying after it costs nothing; it is given back."""
     args = (*run.account, nonce, tokens, run.terms.budget, texts)
-    return bool(await _fetch(run, "reserve_batch", *args))
+    return bool(await _held(run, "reserve_batch", *args))
 
 
 async def upload_file(run: Run, nonce: str, file: IO[bytes]) -> str:
@@ -116,7 +116,7 @@ async def upload_file(run: Run, nonce: str, file: IO[bytes]) -> str:
 
 async def note_file(run: Run, nonce: str, input_file: str) -> None:
     """Remember the file, and that the batch is created next. Dying after it: the batch is looked for and not found."""
-    await _fetch(run, "note_file", nonce, input_file)
+    await _held(run, "note_file", nonce, input_file)
 
 
 async def create_batch(run: Run, nonce: str, input_file: str) -> Seen:
@@ -126,7 +126,7 @@ async def create_batch(run: Run, nonce: str, input_file: str) -> Seen:
 
 async def note_batch(run: Run, nonce: str, seen: Seen) -> None:
     """Remember what it is called at the provider. Dying after it costs nothing."""
-    await _fetch(run, "note_batch", nonce, seen.id, seen.state)
+    await _held(run, "note_batch", nonce, seen.id, seen.state)
 
 
 async def note_progress(run: Run, nonce: str, seen: Seen) -> None:
@@ -143,12 +143,12 @@ async def rows_of_texts(run: Run, nonce: str, hashes: Sequence[bytes]) -> list[R
 
 async def forget_rows(run: Run, nonce: str, rows: Sequence[Row]) -> None:
     """These rows have had their answer. Dying before it: they have it a second time, and it changes nothing."""
-    await _fetch(run, "forget_rows", nonce, [row.row_key for row in rows])
+    await _held(run, "forget_rows", nonce, [row.row_key for row in rows])
 
 
 async def settle_batch(run: Run, nonce: str, billed: int, *, release: bool = True) -> None:
     """The bill of a batch, and that it is done with. Dying before it: its results are read again and change nothing."""
-    await _fetch(run, "settle_batch", nonce, billed, release)
+    await _held(run, "settle_batch", nonce, billed, release)
 
 
 async def cancel_batch(run: Run, batch_id: str) -> None:
@@ -168,4 +168,15 @@ async def _fetch(run: Run, name: str, *args: Any) -> list[Any]:
     async with run.using:
         with speaking("keeping the records of a batch"):
             found: list[Any] = await run.session.fetch(statements(PACKAGE, SQL)[name], *args)
+    return found
+
+
+async def _held(run: Run, name: str, *args: Any) -> list[Any]:
+    """The same for what guards money: Stalled(Deposed), and nothing changed, where another has the account."""
+    async with run.using:
+        with speaking("keeping the records of a batch"):
+            async with run.session.transaction():
+                if not await run.session.fetchval(statements(PACKAGE)["hold_term"], *run.account, run.term):
+                    raise deposed()
+                found: list[Any] = await run.session.fetch(statements(PACKAGE, SQL)[name], *args)
     return found

@@ -14,6 +14,7 @@ from vectorops.clients.embeddings import Embedded
 from vectorops.clients.locks import try_table_lock, unlock
 from vectorops.clients.postgres import speaking, statements
 from vectorops.clients.sql import qualified
+from vectorops.errors import Reason, Stalled
 from vectorops.kinds.embeddingbackfill.batch import Batch, Row
 from vectorops.kinds.embeddingbackfill.observation import Spend
 from vectorops.kinds.embeddingbackfill.run import Run
@@ -50,8 +51,27 @@ def spend_of(row: Any) -> Spend:
 
 
 async def begin_run(run: Run) -> Spend:
-    """Open the account of this run, or find it. Dying after it costs nothing."""
-    return spend_of(await _row(run, "begin_run", *run.account))
+    """Open the account of this run, or find it, and take its next term. Dying after it costs nothing.
+
+    Raises Stalled(Deposed) where another process has taken it since.
+    """
+    row = await _row(run, "begin_run", *run.account, run.term)
+    if row is None:
+        raise deposed()
+    kept = dict(row)
+    run.term = kept.pop("term")
+    return Spend(**kept)
+
+
+def deposed() -> Stalled:
+    """Another process works on this request by now: this one sends and writes nothing more."""
+    return Stalled(Reason.Deposed, f"Another process has taken this request over. {Reason.Deposed.next_step}")
+
+
+async def refuse_deposed(run: Run) -> None:
+    """A statement changed nothing: perhaps because the account is another's. Raises Stalled(Deposed)."""
+    if await _row(run, "hold_term", *run.account, run.term) is None:
+        raise deposed()
 
 
 async def read_account(run: Run) -> Spend:
@@ -73,13 +93,15 @@ async def release_table_lock(run: Run) -> None:
 
 async def reserve_spend(run: Run, expected: int, most: int) -> bool:
     """Reserve before a call. False: it may not fit into the budget. Dying after it leaves the reservation at risk."""
-    row = await _row(run, "reserve_spend", *run.account, expected, most, run.terms.budget)
+    row = await _row(run, "reserve_spend", *run.account, expected, most, run.terms.budget, run.term)
+    if row is None:
+        await refuse_deposed(run)
     return row is not None
 
 
 async def release_spend(run: Run, reserved: int, billed: int = 0) -> None:
     """Give a reservation back. Dying before it leaves the reservation at risk, and nothing is paid twice."""
-    await _row(run, "release_spend", *run.account, reserved, billed)
+    await _row(run, "release_spend", *run.account, reserved, billed, run.term)
 
 
 async def send_request(run: Run, texts: Sequence[str], load: Load) -> Embedded:
@@ -96,13 +118,16 @@ async def write_batch(
     edited or filled meanwhile takes nothing. Dying after it costs nothing.
     """
     packed = [vectors[row.text_hash] for row in rows]
-    statement = write_sql(run.scope, run.account, rows, packed, reserved, billed)
-    return {record["row_key"] for record in await _fetch(run, statement, "writing embeddings")}
+    statement = write_sql(run.scope, run.account, rows, packed, reserved, billed, run.term)
+    taken = {record["row_key"] for record in await _fetch(run, statement, "writing embeddings")}
+    if not taken:
+        await refuse_deposed(run)
+    return taken
 
 
 async def copy_equal(run: Run, rows: Sequence[Found]) -> set[str]:
     """Give rows what was made from the same text for another row. Their row_keys. Dying after it costs nothing."""
-    copied = await _fetch(run, copy_sql(run.scope, run.account, rows), "copying embeddings of equal texts")
+    copied = await _fetch(run, copy_sql(run.scope, run.account, rows, run.term), "copying embeddings of equal texts")
     return {record["row_key"] for record in copied}
 
 

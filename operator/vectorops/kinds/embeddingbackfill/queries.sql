@@ -85,35 +85,45 @@ WHERE table_name = $1 AND column_name = $2 AND template_hash = $3 AND model = $4
 ORDER BY last_at DESC, row_key LIMIT 10
 
 -- name: begin_run
--- The account of this run, once; its beginning separates its own failures from those of earlier runs.
-INSERT INTO vectorops.spend AS s (request_uid, run_token) VALUES ($1, $2)
-ON CONFLICT (request_uid, run_token) DO UPDATE SET updated_at = statement_timestamp()
-RETURNING s.tokens_reserved AS reserved, s.tokens_billed AS billed, s.rows_done, s.started_at, s.attempts, s.active_seconds
+-- The account of this run, once; its beginning separates its own failures from those of earlier runs. Whoever has no term yet
+-- ($3 = 0) takes the next, and so the account from whoever had it; whoever has one goes on only while it is the latest.
+INSERT INTO vectorops.spend AS s (request_uid, run_token, term) VALUES ($1, $2, 1)
+ON CONFLICT (request_uid, run_token) DO UPDATE
+SET updated_at = statement_timestamp(), term = CASE $3::bigint WHEN 0 THEN s.term + 1 ELSE s.term END
+WHERE $3 IN (0, s.term)
+RETURNING s.term, s.tokens_reserved AS reserved, s.tokens_billed AS billed, s.rows_done, s.started_at, s.attempts, s.active_seconds
 
 -- name: add_active
 -- The run has worked or waited for so many seconds more ($3); whoever has written a row since is over its failed attempts ($4).
 UPDATE vectorops.spend SET active_seconds = active_seconds + $3, attempts = CASE WHEN $4 THEN 0 ELSE attempts END,
        updated_at = statement_timestamp()
-WHERE request_uid = $1 AND run_token = $2
+WHERE request_uid = $1 AND run_token = $2 AND term = $5
+
+-- name: hold_term
+-- Whether the account is still ours; nobody takes it before the transaction ends.
+SELECT true FROM vectorops.spend WHERE request_uid = $1 AND run_token = $2 AND term = $3 FOR SHARE
 
 -- name: count_attempt
--- An attempt ended in an error; the first in a row if rows were written since the last ($3).
+-- An attempt ended in an error; the first in a row if rows were written since the last ($3). Without a term ($4 = 0) it is the
+-- attempt of somebody who has not begun.
 INSERT INTO vectorops.spend AS s (request_uid, run_token, attempts) VALUES ($1, $2, 1)
 ON CONFLICT (request_uid, run_token) DO UPDATE
 SET attempts = CASE WHEN $3 THEN 1 ELSE s.attempts + 1 END, updated_at = statement_timestamp()
+WHERE $4::bigint IN (0, s.term)
 RETURNING s.attempts
 
 -- name: reserve_spend
 -- Before a call: reserve what it is likely to cost ($3), if the most it can cost ($4) fits into the budget ($5).
 UPDATE vectorops.spend SET tokens_reserved = tokens_reserved + $3, updated_at = statement_timestamp()
 WHERE request_uid = $1 AND run_token = $2 AND ($5::bigint IS NULL OR tokens_reserved + tokens_billed + $4::bigint <= $5)
+  AND term = $6
 RETURNING tokens_reserved
 
 -- name: release_spend
 -- A call that was surely not billed ($4 = 0), or was billed and brought nothing to write.
 UPDATE vectorops.spend SET tokens_reserved = greatest(0, tokens_reserved - $3), tokens_billed = tokens_billed + $4,
        updated_at = statement_timestamp()
-WHERE request_uid = $1 AND run_token = $2
+WHERE request_uid = $1 AND run_token = $2 AND term = $5
 
 -- name: record_failure
 -- A row that cannot be embedded, by its text, template and model: it is skipped while these stay.

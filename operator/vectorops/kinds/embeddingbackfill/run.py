@@ -59,6 +59,7 @@ class Run:
     concurrency: int = CONCURRENCY
     size: BatchSize = field(default_factory=lambda: BatchSize(None))
     spend: Spend = field(default_factory=Spend)
+    term: int = 0  # of its account, taken with the table's lock; 0: none yet. Whoever has a later one has deposed us
     limits: Limits = field(default_factory=Limits)
     spent_at: int = 0  # `written` when `spend` was read
     end: End | None = None  # set by `finish`

@@ -96,7 +96,7 @@ async def save_clock(run: Run) -> None:
     """Put what it has worked since on its account, and forget failed attempts that were got over. Never raises ours."""
     seconds, wrote = run.take_seconds(), run.written > run.written_at_attempt
     with suppress(OperatorError):
-        await run.database.write_row(statements(PACKAGE)["add_active"], *run.account, seconds, wrote)
+        await run.database.write_row(statements(PACKAGE)["add_active"], *run.account, seconds, wrote, run.term)
 
 
 async def failed_attempt(run: Run, error: BaseException) -> bool:
@@ -108,6 +108,6 @@ async def failed_attempt(run: Run, error: BaseException) -> bool:
     run.attempt_failed = Trouble(reason, message)
     wrote, run.written_at_attempt = run.written > run.written_at_attempt, run.written
     with suppress(OperatorError):
-        row = await run.database.write_row(statements(PACKAGE)["count_attempt"], *run.account, wrote)
+        row = await run.database.write_row(statements(PACKAGE)["count_attempt"], *run.account, wrote, run.term)
         return row is None or row["attempts"] <= run.backoff_limit
     return True

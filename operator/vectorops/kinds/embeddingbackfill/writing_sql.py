@@ -45,24 +45,29 @@ class Keyed(Protocol):
 
 
 def write_sql(
-    scope: Scope, account: tuple[str, str], rows: Sequence[Keyed], vectors: Sequence[bytes], reserved: int, billed: int
-) -> Statement:
+    scope: Scope, account: tuple[str, str], rows: Sequence[Keyed], vectors: Sequence[bytes], reserved: int, billed: int,
+    term: int = 0,
+) -> Statement:  # fmt: skip
     """Write bought embeddings, remember that, settle the bill. Returns the row_keys written.
 
-    account: request_uid and run_token. `reserved` and `billed` 0 settle nothing: another part of the answer does.
+    account: request_uid and run_token; nothing is changed where it is of another `term`. `reserved` and `billed` 0
+    settle nothing: another part of the answer does.
     """
     requests = int(bool(reserved or billed))
-    v = _values(scope, account, rows, vectors=vectors, reserved=reserved, billed=billed, requests=requests)
+    v = _values(scope, account, rows, vectors=vectors, reserved=reserved, billed=billed, requests=requests, term=term)
     vector = f"{quote_ident(scope.target.type_schema)}.vector[]"
     arrays = ", ".join([f"{v['hashes']}::bytea[]", f"{v['vectors']}::{vector}", *_arrays(scope, v)])
     return v.statement(
-        f"""WITH answer AS (
+        f"""WITH held AS MATERIALIZED (
+  {_held(v)}
+), answer AS (
   SELECT * FROM unnest({arrays}) AS u(text_hash, embedding, {_names(scope)})
 ), written AS (
   UPDATE {scope.target.declared.name} AS t SET {quote_ident(scope.target.declared.column)} = a.embedding
   FROM answer AS a
   WHERE {_same(scope)}
     AND {_guard(scope)}
+    AND EXISTS (SELECT FROM held)
   RETURNING {row_key_sql(scope.target)} AS row_key, a.text_hash
 ), remembered AS (
   {_remember(v)}
@@ -73,23 +78,25 @@ def write_sql(
   SET tokens_reserved = greatest(0, tokens_reserved - {v["reserved"]}), tokens_billed = tokens_billed + {v["billed"]},
       requests = requests + {v["requests"]}, rows_done = rows_done + (SELECT count(*) FROM written),
       updated_at = statement_timestamp()
-  WHERE request_uid = {v["uid"]} AND run_token = {v["token"]}
+  WHERE request_uid = {v["uid"]} AND run_token = {v["token"]} AND term = {v["term"]}
 )
 SELECT w.row_key FROM written AS w"""  # noqa: S608 - identifiers are quoted, literals escaped
     )
 
 
-def copy_sql(scope: Scope, account: tuple[str, str], rows: Sequence[Keyed]) -> Statement:
+def copy_sql(scope: Scope, account: tuple[str, str], rows: Sequence[Keyed], term: int = 0) -> Statement:
     """Give rows the embedding of another row that was made from the same text. Returns the row_keys written.
 
     The other row must have that text still. With All only what this run has made counts.
     """
-    v = _values(scope, account, rows)
+    v = _values(scope, account, rows, term=term)
     target, text = scope.target, text_sql(scope.target.template, "d").hash
     fits = "" if target.sized else f" AND {dimensions_sql(target, 'd')} = {v['dimensions']}"
     made = f" AND e.embedded_at >= {v['begun']}" if scope.selection.select is Select.ALL and scope.begun else ""
     return v.statement(
-        f"""WITH wanted AS (
+        f"""WITH held AS MATERIALIZED (
+  {_held(v)}
+), wanted AS (
   SELECT * FROM unnest({", ".join([f"{v['hashes']}::bytea[]", *_arrays(scope, v)])}) AS u(text_hash, {_names(scope)})
 ), made AS MATERIALIZED (
   SELECT h.text_hash, m.embedding
@@ -108,6 +115,7 @@ def copy_sql(scope: Scope, account: tuple[str, str], rows: Sequence[Keyed]) -> S
   FROM wanted AS a JOIN made AS m ON m.text_hash = a.text_hash
   WHERE {_same(scope)}
     AND {_guard(scope)}
+    AND EXISTS (SELECT FROM held)
   RETURNING {row_key_sql(target)} AS row_key, a.text_hash
 ), remembered AS (
   {_remember(v)}
@@ -184,6 +192,12 @@ def _donor(scope: Scope) -> str:
 def _guard(scope: Scope) -> str:
     same = f"{text_sql(scope.target.template, 't').hash} = a.text_hash"
     return same if scope.selection.overwrites else f"{embedding_sql(scope.target)} IS NULL AND {same}"
+
+
+def _held(v: Values) -> str:
+    """Our account while it is of our term; nobody takes it before the statement has ended."""
+    mine = f"request_uid = {v['uid']} AND run_token = {v['token']} AND term = {v['term']}"
+    return f"SELECT FROM vectorops.spend WHERE {mine} FOR SHARE"
 
 
 def _remember(v: Values) -> str:
