@@ -20,6 +20,7 @@ from typing import Any
 from vectorops import metrics
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.kubernetes import Kubernetes
+from vectorops.clients.kubernetes_login import own_namespace
 from vectorops.clients.postgres import Databases
 from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
@@ -78,6 +79,8 @@ class Operator:
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
         self.loops.ctx.withholding = (self.kubernetes.contact.cut_off, self.crds.outdated)
+        stores.kept.held = self.loops.held
+        self.loops.ctx.own_namespace = settings.own_namespace or own_namespace()
         if not self.namespaces:
             self.loops.ctx.cluster_uid = ClusterIdentity(self.kubernetes).uid
         self.watch = binding.Watch(self.kinds, self.namespaces, self.loops)

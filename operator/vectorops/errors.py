@@ -235,6 +235,12 @@ class Reason(Reasons):
         "Use a version of the search service that has the endpoint.",
         Means.AWAITED,
     )
+    # the object's neighbours together
+    PassTimedOut = (
+        "PassTimedOut",
+        "Look at the database and the services that this object names: one answers too slowly; it is asked again.",
+        Means.AWAITED,
+    )
     # Kubernetes
     RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names.", Means.AWAITED
     CRDsOutdated = (

@@ -35,6 +35,9 @@ UNANSWERED: Final = Gauge("vectorops_kubernetes_silent_seconds", "Seconds since 
 CRD_FIELDS_MISSING: Final = Gauge(
     "vectorops_crd_fields_missing", "Fields of this operator that the served CRDs do not know, and so drop."
 )
+ABANDONED: Final = Counter(
+    "vectorops_abandoned", "Deleted objects that were let go with something possibly left outside.", ["kind"]
+)
 STATUS_WRITES: Final = Counter("vectorops_status_writes", "Writes of status.", ["kind"])
 EVENTS: Final = Counter("vectorops_events", "Events told, those counted into a series included.", ["kind", "reason"])
 SQL_STATEMENTS: Final = Counter("vectorops_sql_statements", "Statements sent to databases.")
@@ -111,6 +114,11 @@ def unanswered(seconds: float) -> None:
 def crd_fields_missing(count: int) -> None:
     """The served CRDs lack so many fields."""
     CRD_FIELDS_MISSING.set(count)
+
+
+def abandoned(kind: str) -> None:
+    """A deleted object was let go with something possibly left outside."""
+    ABANDONED.labels(kind).inc()
 
 
 def status_written(kind: str) -> None:

@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     watch_namespaces: str = Field(
         default="", description="Comma list of namespaces to serve. Empty: all, which needs the ClusterRole."
     )
+    own_namespace: str = Field(
+        default="",
+        description="The operator's own namespace, for Events that outlive others. Empty: the pod's.",
+    )
     http_host: str = Field(
         default="", description="Address of /metrics, /healthz and /readyz. Empty: every one, IPv4 and IPv6."
     )

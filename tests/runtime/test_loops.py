@@ -73,8 +73,9 @@ class Kubernetes:
 async def loops(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Loops]:
     monkeypatch.setattr(module, "backoff", lambda failures: 0.0)
     made = Loops(timedelta(0))
+    stores = SimpleNamespace(released=lambda: None)
     made.ctx = SimpleNamespace(  # type: ignore[assignment]
-        kubernetes=Kubernetes(), clock=utc_now, progress_deadline=timedelta(seconds=600)
+        kubernetes=Kubernetes(), clock=utc_now, progress_deadline=timedelta(seconds=600), stores=stores
     )
     yield made
     await made.stop()

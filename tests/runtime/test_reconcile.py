@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import Field
 
-from vectorops.errors import OperatorError, Reason, Reasons, Stalled, Transient, Waiting
+from vectorops.errors import Reason, Reasons, Stalled, Transient, Waiting
+from vectorops.runtime import reconcile
 from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Action, Family, Kind, Names, Verdict, View
-from vectorops.runtime.reconcile import (
-    BACKOFF_CAP,
-    STALLED_LOOK,
-    Seen,
-    backoff,
-    look,
-    one_pass,
-    sleep_for,
-    summarise,
-    touch,
-)
+from vectorops.runtime.reconcile import STALLED_LOOK, Seen, look, one_pass, summarise, touch
 from vectorops.runtime.tracked import FINALIZER, Tracked, older, turn
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -132,35 +122,49 @@ async def test_an_object_that_cannot_be_seen_keeps_its_finalizer() -> None:
     assert not (await seen_after(error)).holds
 
 
-def sleeping(error: OperatorError | None, failures: int = 0, acted: bool = False) -> float:
-    import asyncio
+async def test_a_neighbour_that_says_nothing_ends_the_pass_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "PASS_SECONDS", 0.01)
+
+    async def observe(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    seen = await look(cast("Context", Clock()), tracked(observe))
+    assert (seen.verdict.reason, seen.verdict.backs_off > 0) == (Reason.PassTimedOut, True)
+
+
+async def test_an_act_that_never_ends_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "PASS_SECONDS", 0.01)
+
+    async def act(*_: Any) -> Any:
+        await asyncio.Event().wait()
 
     following = tracked()
-    following.failures = failures
-    verdict = Verdict(Why.Fine, "", ready="True", look_again=30.0)
-    seen = asyncio.run(seen_after(error)) if error else Seen(verdict, own=())
-    return sleep_for(following, seen, acted, float("inf"))
+    following.kind = replace(kind(None), act=act)
+    seen = Seen(Verdict(Why.Fine, "", ready="True", action=Action()), (), CommonStatus(), Words(words=""), holds=False)
+    after, acted = await touch(cast("Context", Clock()), following, seen)
+    assert (after.verdict.reason, after.verdict.ready, acted) == (Reason.PassTimedOut, "True", False)
 
 
-def test_a_loop_sleeps_as_asked_and_goes_on_at_once_after_an_act() -> None:
-    assert sleeping(None) == 30.0
-    assert sleeping(None, acted=True) == 0.0
-    assert sleeping(Stalled(Reason.SecretNotFound, "create it")) == STALLED_LOOK
-    assert sleeping(Waiting(Reason.LockHeld, "wait", after=3.0), failures=9) == 3.0, "waiting is no failure"
-    assert sleeping(Transient(Reason.RateLimited, "later", after=20.0)) >= 20.0, "Retry-After is a floor"
+async def test_an_object_that_is_gone_is_never_there_again() -> None:
+    following = tracked()
 
+    class Late(Clock):
+        """An API server whose answer comes after the watch has told of the deletion."""
 
-@given(st.integers(1, 10_000))
-def test_back_off_grows_is_jittered_and_capped(failures: int) -> None:
-    ceiling = min(BACKOFF_CAP, 2.0 ** min(failures, 16))
-    assert ceiling / 10 <= backoff(failures) <= ceiling
+        @property
+        def kubernetes(self) -> Late:
+            return self
 
+        async def replace_status(self, *_: Any) -> dict[str, Any]:
+            following.gone = True
+            return {"metadata": {"resourceVersion": "11"}}
 
-def test_back_off_spreads_those_who_failed_together() -> None:
-    delays = sorted(backoff(8) for _ in range(200))
-    ceiling = BACKOFF_CAP
-    assert delays[20] < ceiling / 3 and delays[-20] > ceiling * 2 / 3, "those of one database come back apart"
-    assert len(set(delays)) > 190
+        async def create_event(self, *_: Any) -> str:
+            return "event"
+
+    seen = Seen(Verdict(Why.Fine, "", ready="True"), own=(), figures=CommonStatus())
+    await summarise(cast("Context", Late()), following, seen)
+    assert following.gone, "the former code: not gone, and followed for ever by a loop that nobody knows"
 
 
 def test_a_pass_speaks_of_the_generation_it_began_with() -> None:

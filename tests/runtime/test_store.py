@@ -98,6 +98,57 @@ async def test_a_suspended_store_makes_its_dependants_wait(databases: Databases)
     assert caught.value.reason == Reason.StoreSuspended
 
 
+async def test_undoing_goes_on_while_the_store_is_suspended(databases: Databases) -> None:
+    stores = stores_of(Cluster(db=NOWHERE), databases)
+    stores.seen("team", "shop", body(suspend=True))
+    assert (await stores.resolve("team", "shop", undoing=True)).name == "shop"
+
+
+@pytest.mark.parametrize("goes", ["store", "secret", "both"])
+async def test_a_store_that_goes_first_is_kept_for_undoing_alone(databases: Databases, goes: str) -> None:
+    cluster, holders = Cluster(db=NOWHERE), {"index"}
+    stores = stores_of(cluster, databases)
+    stores.kept.held = lambda namespace, name: bool(holders)
+    stores.seen("team", "shop", body())
+    opened = await stores.resolve("team", "shop")
+    if goes in ("secret", "both"):
+        del cluster.values["db"]
+    if goes in ("store", "both"):
+        stores.seen("team", "shop", None)
+    assert (await stores.resolve("team", "shop", undoing=True)).database.key == opened.database.key
+    with pytest.raises(OperatorError) as caught:
+        await stores.resolve("team", "shop")
+    assert caught.value.reason == (Reason.SecretNotFound if goes == "secret" else Reason.StoreNotFound)
+    holders.clear()
+    stores.released()
+    if goes != "secret":
+        with pytest.raises(OperatorError):
+            await stores.resolve("team", "shop", undoing=True)
+
+
+async def test_a_store_that_nobody_holds_is_kept_no_longer_than_it_is_there(databases: Databases) -> None:
+    stores = stores_of(Cluster(db=NOWHERE), databases)
+    for at in range(100):
+        stores.seen("team", f"s{at}", body(f"s{at}"))
+        await stores.resolve("team", f"s{at}")
+        stores.seen("team", f"s{at}", None)
+        with pytest.raises(OperatorError):
+            await stores.resolve("team", f"s{at}", undoing=True)
+
+
+async def test_a_store_that_is_there_again_is_the_one_that_is_undone_in(databases: Databases) -> None:
+    cluster = Cluster(db=NOWHERE)
+    stores = stores_of(cluster, databases)
+    stores.kept.held = lambda namespace, name: True
+    stores.seen("team", "shop", body())
+    former = await stores.resolve("team", "shop")
+    stores.seen("team", "shop", None)
+    cluster.values["db"] = "postgresql://u:other@127.0.0.1:1/d"
+    stores.seen("team", "shop", body())
+    now = await stores.resolve("team", "shop", undoing=True)
+    assert now.database.key != former.database.key
+
+
 async def test_a_spec_that_cannot_be_read_names_its_fields_and_not_their_values(databases: Databases) -> None:
     stores = stores_of(Cluster(), databases)
     stores.seen("team", "shop", {"metadata": {"uid": "u"}, "spec": {"database": {"connectionSecretRef": "hunter2"}}})
@@ -175,7 +226,7 @@ class Reader:
         self.error: OperatorError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-        monkeypatch.setattr("vectorops.runtime.store.read_catalogue", self)
+        monkeypatch.setattr("vectorops.runtime.passes.snapshot.read_catalogue", self)
 
     async def __call__(self, database: object) -> Any:
         self.readings += 1

@@ -76,3 +76,23 @@ async def test_nothing_is_begun_while_stopping() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         work.start("u1", "build", run)
+
+
+async def test_who_waits_for_the_end_is_not_woken_and_who_gave_up_is() -> None:
+    woken: list[str] = []
+    work, gate = Work(woken.append), asyncio.Event()
+
+    async def run(job: Job) -> str:
+        await gate.wait()
+        return "done"
+
+    work.start("u1:count", "count", run)
+    assert not await work.ended_within("u1:count", 0.0)
+    gate.set()
+    job = work.find("u1:count")
+    assert job is not None and job.task is not None
+    await job.task
+    assert woken == ["u1"]
+    work.start("u1:count", "count", run)
+    assert await work.ended_within("u1:count", 5.0)
+    assert woken == ["u1"], "it knows already"

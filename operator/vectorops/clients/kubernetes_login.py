@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from vectorops.errors import Reason, Stalled
 
 CONNECTIONS = 20  # at most; enough for as many passes at once, far below API priority and fairness
+
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # in every pod that has an account
+
+
+def own_namespace() -> str:
+    """The namespace of this pod; "" outside one."""
+    try:
+        return OWN_NAMESPACE.read_text().strip()
+    except OSError:
+        return ""
 
 
 async def configure(kubeconfig: str | None, present: Any = None) -> Any:

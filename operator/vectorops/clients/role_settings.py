@@ -14,6 +14,7 @@ from vectorops.errors import OperatorError, Reason, Stalled
 
 REFUSED, UNDEFINED = "42501", ("22023", "42704")  # SET ROLE and ALTER ROLE of a role that is not there
 PREFIX = "hnsw."
+BLOCKED_SECONDS = 10  # for each statement: another transaction that alters the role blocks, and a pass waits for this
 
 
 async def set_for_role(connection: Connection, extension_schema: str, role: str, values: Mapping[str, str]) -> None:
@@ -31,6 +32,7 @@ async def set_for_role(connection: Connection, extension_schema: str, role: str,
             await connection.fetchval(f"SELECT '[1]'::{qualified(extension_schema, 'vector')}::text")
             database = quote_ident(await connection.fetchval("SELECT current_database()::text"))
             async with connection.transaction():
+                await connection.execute(f"SET LOCAL statement_timeout = '{BLOCKED_SECONDS}s'")
                 await connection.execute(f"SET LOCAL ROLE {quoted}")
                 for name, value in values.items():
                     literal = "'" + value.replace("'", "''") + "'"

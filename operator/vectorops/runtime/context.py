@@ -45,6 +45,7 @@ class Context:
     clock: Callable[[], datetime] = field(default=utc_now)
     progress_deadline: timedelta = timedelta(seconds=600)  # as a Deployment's
     cluster_uid: Callable[[], Awaitable[str]] = field(default=no_cluster)
+    own_namespace: str = ""  # where the operator itself lives; empty outside a cluster
     withholding: tuple[Callable[[], Waiting | None], ...] = ()
 
     def withheld(self) -> Waiting | None:

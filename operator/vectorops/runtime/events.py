@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ REMEMBERED = 4096  # (object, reason, note) of the recent past; older ones start
 NOTE_LIMIT = 1024  # bytes, the API's bound
 
 
+Write = Callable[["Context", Subject, Event], Awaitable[bool]]
+
+
 @dataclass
 class _Series:
     name: str
@@ -44,33 +48,52 @@ class Recorder:
         self._recent: OrderedDict[tuple[str, str, str], _Series] = OrderedDict()
         self._instance = socket.gethostname()[:128]
 
-    async def record(self, ctx: Context, subject: Subject, event: Event) -> None:
-        """Write the event, or count it where the same was said just now."""
+    async def record(self, ctx: Context, subject: Subject, event: Event) -> bool:
+        """Write the event, or count it where the same was said just now. False: it could not be told there."""
+        return await self._try(ctx, subject, event, self._record)
+
+    async def record_apart(self, ctx: Context, subject: Subject, event: Event) -> bool:
+        """Write the event where it outlives the object's namespace: in the operator's own, about the operator."""
+        return await self._try(ctx, subject, event, self._record_apart)
+
+    async def _try(self, ctx: Context, subject: Subject, event: Event, write: Write) -> bool:
         try:
-            await self._record(ctx, subject, event)
+            told = await write(ctx, subject, event)
             metrics.event_recorded(subject.kind, event.reason)
         except OperatorError as error:
             metrics.failed(subject.kind, error.reason)
             logger.warning(
                 "event %s of %s/%s was not recorded: %s", event.reason, subject.namespace, subject.name, error
             )
+            return False
+        return told
 
-    async def _record(self, ctx: Context, subject: Subject, event: Event) -> None:
+    async def _record_apart(self, ctx: Context, subject: Subject, event: Event) -> bool:
+        body = self._body(subject, event, ctx.clock())
+        about = {"apiVersion": "v1", "kind": "Pod", "namespace": ctx.own_namespace, "name": self._instance}
+        name = {"generateName": f"{self._instance[:200]}-", "namespace": ctx.own_namespace}
+        body |= {"metadata": name, "regarding": about, "related": body["regarding"]}
+        return bool(await ctx.kubernetes.create_event(ctx.own_namespace, body))
+
+    async def _record(self, ctx: Context, subject: Subject, event: Event) -> bool:
         now = ctx.clock()
         key = (subject.uid, event.reason, event.message)
         series = self._recent.get(key)
         if series is None or now - series.first > SERIES_WINDOW:
             name = await ctx.kubernetes.create_event(subject.namespace, self._body(subject, event, now))
+            if not name:  # the namespace ends: nothing can be told there
+                return False
             self._recent[key] = _Series(name, 1, now, now)
             self._recent.move_to_end(key)
             while len(self._recent) > REMEMBERED:
                 self._recent.popitem(last=False)
-            return
+            return True
         series.count += 1
         if now - series.told >= SERIES_PERIOD:
             series.told = now
             grown = {"series": {"count": series.count, "lastObservedTime": micro(now)}}
-            await ctx.kubernetes.patch_event(subject.namespace, series.name, grown)
+            return await ctx.kubernetes.patch_event(subject.namespace, series.name, grown)
+        return True
 
     def _body(self, subject: Subject, event: Event, now: datetime) -> dict[str, object]:
         note = event.message.encode()[:NOTE_LIMIT].decode(errors="ignore")

@@ -101,6 +101,14 @@ class Action:
     """
 
     leaves: ClassVar[bool] = False
+    rest: ClassVar[float] = 0.0  # seconds before the pass that looks what came of it; 0: at once
+
+
+@dataclass(frozen=True)
+class Expire(Action):
+    """Delete the object: ttlSecondsAfterFinished is over. Once, then the watch is given time to tell of it."""
+
+    rest: ClassVar[float] = 30.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,7 @@ class Verdict:
     blocked: bool = False  # Ready stays True, for it serves; what was asked for needs a person
     action: Action | None = None
     look_again: float = 30.0  # seconds until the next pass, unless an act or a wake comes first
+    backs_off: float = 0.0  # trying again is the remedy, ever more slowly, at most so many seconds apart; 0: no failure
 
 
 Check = Callable[[View[S, O, T]], Verdict | None]
@@ -187,6 +196,7 @@ class Kind(Generic[S, O, T]):
     figures: Callable[[View[S, O, T]], T]  # pure: the status fields of this kind, without conditions
     conditions: Callable[[View[S, O, T]], tuple[Condition, ...]] = no_conditions  # pure: beyond the family's
     holds: Callable[[View[S, O, T]], bool] = nothing_held  # pure: must something outside be undone before deletion?
+    residue: str = ""  # what an abandoned deletion may leave outside, in words; {uid} stands for the object's
     grants: tuple[Grant, ...] = ()
     stop: Callable[[Context, Subject], Coroutine[Any, Any, None]] | None = None  # the object is gone: end its work
 

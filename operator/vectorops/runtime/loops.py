@@ -21,14 +21,15 @@ from vectorops.errors import frames
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Kind
-from vectorops.runtime.reconcile import BACKOFF_CAP, backoff, one_pass
+from vectorops.runtime.passes.pace import BACKOFF_CAP, backoff
+from vectorops.runtime.passes.permits import Permits
+from vectorops.runtime.reconcile import one_pass
 from vectorops.runtime.store import STORE_KIND
 from vectorops.runtime.tracked import Tracked
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0  # for the passes that are under way when the process stops; they are cancelled, and close sessions
-PASSES_AT_ONCE = 20  # of all objects: enough to keep a few databases busy, few enough to keep the loop responsive
 
 
 class ObjectLoop:
@@ -71,7 +72,8 @@ class ObjectLoop:
         while not self.tracked.gone:
             self._woken.clear()
             try:
-                async with self._loops.passes:
+                await asyncio.sleep(self.tracked.pace.wait(self.tracked.now()))
+                async with self._loops.permits.one(*self.tracked.neighbour):
                     delay = await self._pass()
                 self.ended_early = 0
             except Exception as error:  # one_pass turns errors into conditions; what comes here is a bug of the runtime
@@ -98,7 +100,7 @@ class Loops:
 
     def __init__(self, progress_period: timedelta) -> None:
         self.ctx: Context  # set once by the composition root, before the first event
-        self.passes = asyncio.Semaphore(PASSES_AT_ONCE)
+        self.permits = Permits()
         self._recorder = Recorder()
         self._period = progress_period
         self._loops: dict[str, ObjectLoop] = {}
@@ -151,6 +153,11 @@ class Loops:
             self.ctx.stores.seen(subject.namespace, subject.name, None)
             self.store_turned(subject.namespace, subject.name)
 
+    def held(self, namespace: str, name: str) -> bool:
+        """Whether an object that names that VectorStore holds our finalizer."""
+        of_store = (self._loops[uid].tracked for uid in self._followers.of(namespace, name) if uid in self._loops)
+        return any(tracked.subject.has_finalizer for tracked in of_store)
+
     def wake(self, uid: str) -> None:
         """Wake the object of that uid, if it is followed."""
         loop = self._loops.get(uid)
@@ -182,6 +189,7 @@ class Loops:
         self._followers.forget(uid)
         self._count(kind.names.kind, -1)
         metrics.forget(kind.names.kind, tracked.subject.namespace, tracked.subject.name)
+        self.ctx.stores.released()
         if kind.stop is not None:
             task = asyncio.create_task(self._ended(kind, tracked), name=f"end {tracked.ref}")
             self._ending.add(task)

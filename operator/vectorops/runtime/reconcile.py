@@ -1,15 +1,17 @@
 """One pass over one object: observe, plan, act, summarise. Written once, knows no kind.
 
-A pass never dies of an exception: what goes wrong becomes a condition and a metric. It returns how long to sleep.
+A pass never dies of an exception: what goes wrong becomes a condition and a metric. It returns how long to sleep, by
+the one rule in `passes/pace.py`, and ends in time: what a neighbour does not answer by then is an error like others.
 The finalizer is written before the first act that leaves something outside, and taken away when nothing is left.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import math
-import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,18 +21,19 @@ from vectorops import metrics
 from vectorops.errors import Means, OperatorError, Reason, Stalled, Transient, Waiting, frames
 from vectorops.runtime import conditions
 from vectorops.runtime.context import Context
-from vectorops.runtime.deletion import may_let_go, seconds_left
-from vectorops.runtime.kind import Condition, Event, Tristate, Verdict, View
+from vectorops.runtime.deletion import UNDO_LOOK, Undoing, may_let_go, seconds_left
+from vectorops.runtime.kind import Condition, Tristate, Verdict, View
+from vectorops.runtime.passes.farewell import tell_what_is_left
+from vectorops.runtime.passes.pace import BACKOFF_CAP
+from vectorops.runtime.passes.readable import readable
 from vectorops.runtime.status.outward import Waited, advanced_at, outward
 from vectorops.runtime.tracked import Tracked
 
 logger = logging.getLogger(__name__)
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
-UNWRITTEN_LOOK = 10.0  # seconds after which a status that could not be written is tried again
-BACKOFF_FIRST, BACKOFF_CAP = 1.0, 60.0  # seconds; full jitter between. What others mend is seen within a minute
+PASS_SECONDS = 60.0  # a pass waits for short statements and requests of at most 30 s; the long work is supervised
 SILENT_ACTS = 3  # the pass after an act follows at once and tells what came of it: no write for what lasts an instant
-LEAST_SLEEP = 0.05  # seconds: no verdict can make the loop spin
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Seen:
     spec: BaseModel | None = None
     observed: Any = None
     holds: bool = True
+    asked: float = 0.0  # seconds that the API server asked us to wait before it is written to again
 
 
 async def one_pass(ctx: Context, tracked: Tracked) -> float:
@@ -52,19 +56,21 @@ async def one_pass(ctx: Context, tracked: Tracked) -> float:
     seen = await look(ctx, tracked)
     seen, acted = await touch(ctx, tracked, seen)
     seen = told(ctx, tracked, seen)
-    tracked.acts_in_a_row = tracked.acts_in_a_row + 1 if acted else 0
-    unwritten = math.inf
-    if not 0 < tracked.acts_in_a_row <= SILENT_ACTS:
-        unwritten = await summarise(ctx, tracked, seen)
+    pace = tracked.pace
+    pace.acted(seen.verdict.action if acted else None)
+    asked = seen.asked
+    if not 0 < pace.acts <= SILENT_ACTS:
+        asked = max(asked, await summarise(ctx, tracked, seen))
     result = "error" if seen.own is None else "stalled" if seen.verdict.stalled else "ok"
     metrics.reconciled(tracked.kind.names.kind, result, time.perf_counter() - started)
-    wanted = sleep_for(tracked, seen, acted, seconds_left(tracked.subject, tracked.raw_spec, ctx.clock()))
-    return min(wanted, unwritten)
+    pace.saw(seen.verdict)
+    return pace.next_pass(seen.verdict, deadline=due_in(tracked, seen.verdict), asked=asked)
 
 
 async def look(ctx: Context, tracked: Tracked) -> Seen:
     """Observe and plan; an error of either is a verdict too."""
     kind, subject = tracked.kind, tracked.subject
+    tracked.written = readable(kind.status, tracked.written, kind.family, tracked.raw_spec.get("runToken"))
     try:
         spec = kind.spec.model_validate(tracked.raw_spec)
         status = kind.status.model_validate(tracked.written)
@@ -72,7 +78,8 @@ async def look(ctx: Context, tracked: Tracked) -> Seen:
         where = ", ".join(".".join(str(part) for part in e["loc"]) for e in error.errors()[:5])
         return _unseen(tracked, Stalled(Reason.InvalidSpec, f"these fields cannot be read: {where}"))
     try:
-        observed = await kind.observe(ctx, subject, spec, status)
+        async with in_time():
+            observed = await kind.observe(ctx, subject, spec, status)
         view = View(subject, spec, observed, status, ctx.clock())
         verdict = _unless_released(tracked, kind.decide(view))
         holds = kind.holds(view) or (verdict.action is not None and verdict.action.leaves)
@@ -83,20 +90,48 @@ async def look(ctx: Context, tracked: Tracked) -> Seen:
         return _unseen(tracked, _bug(tracked, error))
 
 
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """End what takes longer than a pass may. Raises Transient(PassTimedOut)."""
+    try:
+        async with asyncio.timeout(PASS_SECONDS) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        text = f"What this object looks at did not answer within {PASS_SECONDS:.0f} s. {Reason.PassTimedOut.next_step}"
+        raise Transient(Reason.PassTimedOut, text) from None
+
+
 async def touch(ctx: Context, tracked: Tracked, seen: Seen) -> tuple[Seen, bool]:
-    """The finalizer first, then the one action. The flag says that the next pass follows at once."""
+    """The finalizer first, then the one action. The flag says that something was done."""
+    seen, acted = await _touch(ctx, tracked, seen)
+    if tracked.subject.deleting_since is not None:
+        begun = tracked.undoing.begun if tracked.undoing is not None else tracked.now()
+        tracked.undoing = Undoing(begun, failed=isinstance(seen.verdict, Failing))
+    return seen, acted
+
+
+async def _touch(ctx: Context, tracked: Tracked, seen: Seen) -> tuple[Seen, bool]:
     try:
         released = await settle_finalizer(ctx, tracked, seen)
-        if released or tracked.gone or seen.verdict.action is None or seen.spec is None:
+    except OperatorError as error:
+        return replace(_failed(tracked, seen, error), asked=pause_asked(error)), False
+    if released:  # nothing is left to be done; whatever else holds the object, its turns wake us
+        return replace(seen, verdict=replace(seen.verdict, look_again=STALLED_LOOK)), False
+    try:
+        if tracked.gone or seen.verdict.action is None or seen.spec is None:
             return seen, False
         action = seen.verdict.action
         logger.info("%s: %s", tracked.ref, type(action).__name__)
-        outcome = await tracked.kind.act(ctx, tracked.subject, seen.spec, seen.observed, action)
+        async with in_time():
+            outcome = await tracked.kind.act(ctx, tracked.subject, seen.spec, seen.observed, action)
         tracked.pending_events += outcome.events
         await end_if_gone(ctx, tracked)
         return seen, True
     except OperatorError as error:
-        return _failed(tracked, seen, error), False
+        asked = error.after if isinstance(error, Waiting | Transient) else 0.0
+        return replace(_failed(tracked, seen, error), asked=asked), False
     except Exception as error:
         return _failed(tracked, seen, _bug(tracked, error)), False
 
@@ -117,12 +152,11 @@ async def settle_finalizer(ctx: Context, tracked: Tracked, seen: Seen) -> bool:
         return False
     if not subject.has_finalizer:
         return not seen.holds
-    let_go = may_let_go(subject, str(seen.verdict.reason), tracked.raw_spec, ctx.clock())
+    let_go = may_let_go(subject, tracked.raw_spec, tracked.undoing, seen.verdict, tracked.now())
     if seen.holds and not let_go:
         return False
     if seen.holds:
-        left = Event("Abandoned", f"let go, with something possibly left outside: {seen.verdict.message}", warning=True)
-        await tracked.recorder.record(ctx, subject, left)
+        await tell_what_is_left(ctx, tracked, seen.verdict.message)
     await tracked.set_finalizer(ctx, present=False)
     return True
 
@@ -140,10 +174,17 @@ def told(ctx: Context, tracked: Tracked, seen: Seen) -> Seen:
     return replace(seen, verdict=outward(seen.verdict, means, tracked.kind.family, late=late))
 
 
+def due_in(tracked: Tracked, verdict: Verdict) -> float:
+    """Seconds until a deletion must be looked at again, whatever the plan asked for: while time is left, often."""
+    if tracked.subject.deleting_since is None or not tracked.subject.has_finalizer:
+        return float("inf")
+    return min(UNDO_LOOK, seconds_left(tracked.subject, tracked.raw_spec, tracked.undoing, verdict, tracked.now()))
+
+
 async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> float:
     """Write status if it is worth it, then events. A failure to write is a metric.
 
-    Returns seconds after which it must be tried again: an object that has ended would else not be looked at for long.
+    Returns the seconds that the API server asked us to wait before it is written to again.
     """
     stated = conditions.from_verdict(seen.verdict, tracked.kind.family)
     if seen.own is None:
@@ -159,31 +200,20 @@ async def summarise(ctx: Context, tracked: Tracked, seen: Seen) -> float:
     except OperatorError as error:
         metrics.failed(tracked.kind.names.kind, error.reason)
         logger.warning("%s: status was not written: %s", tracked.ref, error)
-        return STALLED_LOOK if isinstance(error, Stalled) else UNWRITTEN_LOOK
-    return math.inf
+        tracked.pace.wrote(failed=True)
+        return pause_asked(error)
+    tracked.pace.wrote(failed=False)
+    return 0.0
 
 
-def sleep_for(tracked: Tracked, seen: Seen, acted: bool, deletion_seconds: float) -> float:
-    """How long until the next pass: at once after an act, what the plan asked, or back-off after an error."""
-    if acted:
-        tracked.failures = 0
-        return 0.0
-    tracked.failures = tracked.failures + 1 if isinstance(seen.verdict, Failing) and seen.verdict.backs_off else 0
-    wanted = max(seen.verdict.look_again, backoff(tracked.failures) if tracked.failures else LEAST_SLEEP)
-    return min(wanted, max(deletion_seconds, LEAST_SLEEP)) if tracked.subject.has_finalizer else wanted
-
-
-def backoff(failures: int) -> float:
-    """Full jitter: anywhere up to first * 2^failures, at most the cap; never less than a tenth of that."""
-    ceiling = min(BACKOFF_CAP, BACKOFF_FIRST * 2.0 ** min(failures, 16))
-    return random.uniform(ceiling / 10, ceiling)  # noqa: S311 - jitter, no secret
+def pause_asked(error: OperatorError) -> float:
+    """Seconds before what failed is tried again: Retry-After, or what a person needs to grant a right."""
+    return error.after if isinstance(error, Waiting | Transient) else STALLED_LOOK
 
 
 @dataclass(frozen=True)
 class Failing(Verdict):
     """A verdict that stands for an error."""
-
-    backs_off: bool = False  # trying again is the remedy, so ever more slowly
 
 
 def _unless_released(tracked: Tracked, verdict: Verdict) -> Verdict:
@@ -201,10 +231,9 @@ def _unless_released(tracked: Tracked, verdict: Verdict) -> Verdict:
 
 def _failing(error: OperatorError) -> Failing:
     told = conditions.from_error(error)
-    after = error.after if isinstance(error, Waiting | Transient) else STALLED_LOOK
     return Failing(
-        told.reason, told.message, told.ready, told.reconciling, told.stalled, look_again=after,
-        backs_off=isinstance(error, Transient),
+        told.reason, told.message, told.ready, told.reconciling, told.stalled, look_again=pause_asked(error),
+        backs_off=BACKOFF_CAP if isinstance(error, Transient) else 0.0,
     )  # fmt: skip
 
 

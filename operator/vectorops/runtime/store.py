@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr, ValidationError
 
-from vectorops.clients.catalogue import Catalogue, read_catalogue
+from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.dsn import Target, Tls
 from vectorops.clients.postgres import Database, Databases
 from vectorops.clients.searchservice import SearchService, SearchServices, ServiceAt, ServiceFigures
 from vectorops.clients.secrets import Purpose
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
-from vectorops.logs import apart
 from vectorops.runtime.api import SecretKeyRef
+from vectorops.runtime.passes.kept import Kept
+from vectorops.runtime.passes.snapshot import Snapshot
 from vectorops.runtime.store_spec import Scheme, SearchSpec, TableSpec, VectorStoreSpec
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 STORE_KIND = "VectorStore"
 STORE_PLURAL = "vectorstores"
-
-SHARED_FAILURE_SECONDS = 5.0
-"""A database that did not answer is not asked again by each of a hundred dependants in turn, ten seconds apiece."""
 
 SUSPENDED_LOOK_SECONDS = 60.0
 """Ending the suspension wakes the dependants by itself; this is only for a wake that was lost."""
@@ -66,23 +64,6 @@ class Store:
         raise Stalled(Reason.TargetNotFound, text)
 
 
-@dataclass
-class _Snapshot:
-    """One reading, under way or done."""
-
-    begun: float
-    task: asyncio.Task[Catalogue]
-
-    def serves(self, now: float, max_age: float) -> bool:
-        """Whether someone who accepts `max_age` seconds may have it."""
-        if not self.task.done():
-            return True
-        if self.task.cancelled():
-            return False
-        failed = self.task.exception() is not None
-        return now - self.begun < (min(max_age, SHARED_FAILURE_SECONDS) if failed else max_age)
-
-
 class Stores:
     """Every VectorStore this process has heard of, and the snapshots of their databases."""
 
@@ -98,14 +79,16 @@ class Stores:
         self._services = services or SearchServices()
         self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
         self._opened: dict[tuple[str, str], Database] = {}
-        self._snapshots: dict[str, _Snapshot] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._sweeps: dict[tuple[str, str], tuple[float, ServiceFigures]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self.kept = Kept()
 
     def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
         """What the watch delivered; None: the store is gone. Its database connection then closes by being idle."""
         if body is not None:
             self._bodies[namespace, name] = body
+            self.kept.there(namespace, name)
             return
         self._bodies.pop((namespace, name), None)
         self._sweeps.pop((namespace, name), None)
@@ -115,12 +98,29 @@ class Stores:
         database = self._opened.pop((namespace, name), None)
         if database is not None and database not in self._opened.values():
             self._snapshots.pop(database.key, None)
+        self.kept.gone(namespace, name)
+        self.released()
 
-    async def resolve(self, namespace: str, name: str) -> Store:
+    def released(self) -> None:
+        """An object is gone, or a store: what was kept for undoing alone is kept no longer."""
+        for store in self.kept.sweep():
+            if store.database not in self._opened.values():
+                self._snapshots.pop(store.database.key, None)
+
+    async def resolve(self, namespace: str, name: str, *, undoing: bool = False) -> Store:
         """The store of that name, for a dependant. One GET where the watch has not delivered it yet.
 
+        `undoing`: for a deleted dependant. It goes on while the store is suspended, and after store or Secret is gone.
         Raises Stalled (StoreNotFound, InvalidSpec, SecretNotFound, SecretInvalid) and Waiting(StoreSuspended).
         """
+        try:
+            return await self._resolve(namespace, name, undoing=undoing)
+        except OperatorError as error:
+            if not undoing:
+                raise
+            return self.kept.instead(namespace, name, error)
+
+    async def _resolve(self, namespace: str, name: str, *, undoing: bool) -> Store:
         body = self._bodies.get((namespace, name)) or await self._kubernetes.get(STORE_PLURAL, namespace, name)
         if body is None:
             text = f"There is no VectorStore {name} in namespace {namespace}; create it or correct spec.storeRef."
@@ -131,7 +131,7 @@ class Stores:
             where = ", ".join(".".join(str(part) for part in error["loc"]) for error in exc.errors()[:5])
             text = f"VectorStore {name} cannot be read: correct {where}."
             raise Stalled(Reason.InvalidSpec, text) from None  # the exception shows values
-        if spec.suspend:
+        if spec.suspend and not undoing:
             text = f"VectorStore {name} is suspended. {Reason.StoreSuspended.next_step}"
             raise Waiting(Reason.StoreSuspended, text, after=SUSPENDED_LOOK_SECONDS)
         meta = body["metadata"]
@@ -145,7 +145,9 @@ class Stores:
         if former is not None and former is not database and former not in self._opened.values():
             self._snapshots.pop(former.key, None)
             await self._databases.discard(former)
-        return Store(namespace, name, uid, generation, spec, database)
+        store = Store(namespace, name, uid, generation, spec, database)
+        self.kept.note(store)
+        return store
 
     def search_rivals(self, namespace: str, name: str, search: SearchSpec) -> tuple[str, ...]:
         """Other stores that declare other settings for the same role of the same database: namespace/name."""
@@ -178,9 +180,7 @@ class Stores:
         key, now = store.database.key, self._clock()
         snapshot = self._snapshots.get(key)
         if snapshot is None or not snapshot.serves(now, max_age):
-            task = asyncio.create_task(read_catalogue(store.database), name="catalogue", context=apart())
-            task.add_done_callback(_retrieve)
-            snapshot = self._snapshots[key] = _Snapshot(now, task)
+            snapshot = self._snapshots[key] = Snapshot.begin(store.database, now)
         try:
             return await asyncio.shield(snapshot.task)
         except OperatorError as exc:
@@ -289,9 +289,3 @@ def extension_missing(catalogue: Catalogue) -> str:
 def _fits_a_header(token: SecretStr) -> bool:
     value = token.get_secret_value()
     return value.isascii() and value.isprintable() and " " not in value
-
-
-def _retrieve(task: asyncio.Task[Catalogue]) -> None:
-    """Look at the outcome even when whoever asked is gone, or asyncio complains about an error nobody saw."""
-    if not task.cancelled():
-        task.exception()

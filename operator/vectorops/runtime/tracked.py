@@ -7,7 +7,8 @@ may lag behind our own write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,8 +19,10 @@ from vectorops import metrics
 from vectorops.runtime import conditions
 from vectorops.runtime.api import GROUP
 from vectorops.runtime.context import Context
+from vectorops.runtime.deletion import Undoing
 from vectorops.runtime.events import Recorder
 from vectorops.runtime.kind import Condition, Event, Kind, Subject
+from vectorops.runtime.passes.pace import Pace
 from vectorops.runtime.status.outward import Waited
 from vectorops.runtime.summary import write_due
 
@@ -41,8 +44,9 @@ class Tracked:
     written_at: datetime | None = None
     finalizers: list[str] = field(default_factory=list)
     resource_version: str = ""
-    failures: int = 0
-    acts_in_a_row: int = 0
+    pace: Pace = field(default_factory=Pace)
+    undoing: Undoing | None = None
+    now: Callable[[], float] = time.monotonic
     pending_events: tuple[Event, ...] = ()
     gone: bool = False
     waited: Waited = field(default_factory=Waited)
@@ -61,6 +65,13 @@ class Tracked:
     def ref(self) -> str:
         """`VectorIndex shop/products` for logs."""
         return f"{self.kind.names.kind} {self.subject.namespace}/{self.subject.name}"
+
+    @property
+    def neighbour(self) -> tuple[str, str]:
+        """Whose database and services its passes talk to: a VectorStore by namespace and name, itself if it is one."""
+        ref = self.raw_spec.get("storeRef")
+        name = ref.get("name", "") if isinstance(ref, dict) else self.subject.name
+        return self.subject.namespace, str(name)
 
     def offer(self, body: dict[str, Any]) -> bool:
         """Put a body ready for the next pass. True when something turned that it must see; our own writes do not."""
@@ -108,9 +119,10 @@ class Tracked:
             events += turn(self.written, status)
             body = await ctx.kubernetes.replace_status(self.kind.names.plural, s.namespace, s.name, s.uid, status)
             metrics.status_written(self.kind.names.kind)
-            self.gone = body is None
             if body is not None:
                 self.resource_version = _version(body)
+            else:  # and never back: the watch may have told of the end before this was answered
+                self.gone = True
             self.written, self.written_at = status, now
         if not self.gone:
             metrics.conditions(self.kind.names.kind, s.namespace, s.name, status["conditions"])

@@ -27,6 +27,7 @@ class Job:
     name: str
     notes: dict[str, Any] = field(default_factory=dict)
     task: asyncio.Task[Any] | None = None
+    quiet: bool = False  # somebody waits for its end, so that it need not wake its owner
     result: Any = None
     error: BaseException | None = None
     detach: Callable[[], None] | None = (
@@ -79,6 +80,17 @@ class Work:
         if job is not None and not job.running:
             del self._jobs[uid]
 
+    async def ended_within(self, uid: str, seconds: float) -> bool:
+        """Wait for the work's end, at most so long. Whoever has waited is not woken; who gave up is, at the end."""
+        job = self._jobs[uid]
+        if job.task is not None and not job.task.done():
+            job.quiet = True
+            try:
+                await asyncio.wait([job.task], timeout=seconds)
+            finally:
+                job.quiet = False
+        return not job.running
+
     async def cancel(self, uid: str) -> None:
         """Cancel the object's work and wait until it has ended; for work that may be interrupted anywhere."""
         job = self._jobs.get(uid)
@@ -112,7 +124,7 @@ class Work:
             logger.debug("work %s of %s ended with %s", job.name, job.uid, type(exc).__name__)
         finally:
             asyncio.get_running_loop().call_soon(self._count, job)  # the task is done only after this frame
-            if not self._stopping:
+            if not self._stopping and not job.quiet:
                 self._wake(job.uid.partition(":")[0])
 
     def _count(self, changed: Job) -> None:

@@ -14,11 +14,11 @@ from vectorops.kinds.cachewarmup.figures import figures
 from vectorops.kinds.cachewarmup.measuring import cached, hit_rate_percent, p95_seconds
 from vectorops.kinds.cachewarmup.observation import Ledger, Observation, Trouble, WorkSeen
 from vectorops.kinds.cachewarmup.pace import GIVE_UP, Pace, Room, crowded, room
-from vectorops.kinds.cachewarmup.plan import CHECKS, Adjust, Begin, Expire, Stop, decide, pacing_of
+from vectorops.kinds.cachewarmup.plan import CHECKS, Adjust, Begin, Stop, decide, pacing_of
 from vectorops.kinds.cachewarmup.resource import Measured, Reason, Spec, Status
 from vectorops.kinds.cachewarmup.source import Chosen, listed, usable
 from vectorops.runtime import conditions
-from vectorops.runtime.kind import Family, Subject, Verdict, View
+from vectorops.runtime.kind import Expire, Family, Subject, Verdict, View
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LEAST = {"storeRef": {"name": "shop"}, "queries": {"inline": ["red shoes", "blue shoes"]}}

@@ -13,7 +13,7 @@ import pytest
 from vectorops.clients.ledger import Entry, Request, State
 from vectorops.clients.texttemplate import parse_template
 from vectorops.errors import Reason as Shared
-from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
+from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Finish, Stop
 from vectorops.kinds.embeddingbackfill.courtesy import Courtesy, Demand
 from vectorops.kinds.embeddingbackfill.figures import figures
 from vectorops.kinds.embeddingbackfill.look import terms_of, usd
@@ -36,7 +36,7 @@ from vectorops.kinds.embeddingbackfill.planning import advice, plan_of, three_di
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.kinds.embeddingbackfill.target import Declared, Facts, Flaw, KeyColumn, Target, target_of
 from vectorops.runtime import conditions
-from vectorops.runtime.kind import Family, Subject, Verdict, View
+from vectorops.runtime.kind import Expire, Family, Subject, Verdict, View
 from vectorops.runtime.rounding import duration, rate_text
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

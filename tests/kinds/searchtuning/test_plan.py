@@ -13,11 +13,11 @@ from vectorops.kinds.searchtuning.asking import points_of
 from vectorops.kinds.searchtuning.choosing import Bisection, grid, growing, sweep
 from vectorops.kinds.searchtuning.figures import figures
 from vectorops.kinds.searchtuning.observation import Findings, Observation, Trouble, WorkSeen
-from vectorops.kinds.searchtuning.plan import CHECKS, Begin, BeginComparing, CleanUp, Expire, Stop, decide, holds
+from vectorops.kinds.searchtuning.plan import CHECKS, Begin, BeginComparing, CleanUp, Stop, decide, holds
 from vectorops.kinds.searchtuning.reasons import Reason
 from vectorops.kinds.searchtuning.resource import Applied, Point, Spec, Status
 from vectorops.runtime import conditions
-from vectorops.runtime.kind import Family, Subject, Verdict, View
+from vectorops.runtime.kind import Expire, Family, Subject, Verdict, View
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LEAST = {"storeRef": {"name": "shop"}, "indexRef": {"name": "products"}}

@@ -9,13 +9,13 @@ from functools import partial
 from vectorops.errors import Waiting
 from vectorops.kinds.cachewarmup.observation import Observation, Trouble
 from vectorops.kinds.cachewarmup.observe import job_name, other_at_work, run_of
-from vectorops.kinds.cachewarmup.plan import WAITING_LOOK, Adjust, Begin, Expire, Stop
+from vectorops.kinds.cachewarmup.plan import WAITING_LOOK, Adjust, Begin, Stop
 from vectorops.kinds.cachewarmup.resource import Reason, Spec
 from vectorops.kinds.cachewarmup.run import Limits, Run
 from vectorops.kinds.cachewarmup.source import config_map_lines
 from vectorops.kinds.cachewarmup.warming import work
 from vectorops.runtime.context import Context
-from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.kind import Action, Expire, Outcome, Subject
 
 GRACE = 12.0  # seconds for the requests in hand: one may take ten
 

@@ -14,7 +14,7 @@ from vectorops.errors import Reason as Shared
 from vectorops.kinds.cachewarmup.observation import Ledger, Observation, Pacing, Trouble
 from vectorops.kinds.cachewarmup.resource import Measured, Reason, Spec, Status
 from vectorops.runtime.completion import ended
-from vectorops.runtime.kind import Action, Verdict, View
+from vectorops.runtime.kind import Action, Expire, Verdict, View
 
 Look: TypeAlias = View[Spec, Observation, Status]
 
@@ -44,11 +44,6 @@ class Adjust(Action):
 @dataclass(frozen=True)
 class Stop(Action):
     """End the work after the requests in hand."""
-
-
-@dataclass(frozen=True)
-class Expire(Action):
-    """Delete the object: ttlSecondsAfterFinished is over."""
 
 
 def pacing_of(spec: Spec) -> Pacing:

@@ -10,10 +10,11 @@ from vectorops.clients import approvals, ledger
 from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.clients.embeddings import Embedder
 from vectorops.clients.ledger import Entry
-from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Expire, Finish, Stop
+from vectorops.kinds.embeddingbackfill.actions import Adjust, Begin, Finish, Stop
 from vectorops.kinds.embeddingbackfill.batch import BatchSize
 from vectorops.kinds.embeddingbackfill.batching import fill_in_batches, withdraw
 from vectorops.kinds.embeddingbackfill.bound import least
+from vectorops.kinds.embeddingbackfill.counting import work_key
 from vectorops.kinds.embeddingbackfill.filling import GRACE, fill_table, work
 from vectorops.kinds.embeddingbackfill.observation import Observation, Terms
 from vectorops.kinds.embeddingbackfill.parts import Throttle
@@ -23,7 +24,7 @@ from vectorops.kinds.embeddingbackfill.selection import selection_of
 from vectorops.kinds.embeddingbackfill.target import Target
 from vectorops.kinds.embeddingbackfill.watching import look_at_neighbours
 from vectorops.runtime.context import Context
-from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.kind import Action, Expire, Outcome, Subject
 from vectorops.runtime.store import Store
 
 
@@ -111,6 +112,7 @@ def ask_to_stop(ctx: Context, subject: Subject) -> None:
 
 async def stop(ctx: Context, subject: Subject) -> None:
     """The object is gone: what is in flight is written, then nothing more is sent."""
+    await ctx.work.cancel(work_key(subject.uid))
     ask_to_stop(ctx, subject)
     job = ctx.work.find(subject.uid)
     if job is not None and job.task is not None:

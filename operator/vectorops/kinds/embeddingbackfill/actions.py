@@ -41,8 +41,3 @@ class Finish(Action):
 
     state: State
     reason: str
-
-
-@dataclass(frozen=True)
-class Expire(Action):
-    """Delete the object: ttlSecondsAfterFinished is over."""

@@ -1,7 +1,8 @@
 """What the database says of one run: its account, the ledger, the counts, a sample of the texts. Reads only.
 
-Counting uses a session of its own: a scan must not hold up the watching connection. The sample is taken only before the
-work begins; afterwards the provider's bill says more.
+Counting is supervised work with a session of its own: a scan must hold up neither the watching connection nor a pass.
+A pass waits a moment for it, which is enough for most tables, and else leaves it to a later one; a count is used once.
+The sample is taken only before the work begins; afterwards the provider's bill says more.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from vectorops.runtime.approval import Approval
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Subject
 from vectorops.runtime.store import Store
+from vectorops.runtime.work import Job
 
+PATIENCE_SECONDS = 3.0  # for which a pass waits: a million rows are counted in about one
 COUNT_SECONDS = 300.0  # a scan of 100 million rows; beyond that the counts are not worth the wait
 
 
@@ -88,9 +91,43 @@ async def guarded_request(ctx: Context, subject: Subject, spec: Spec, target: Ta
     return ledger.guarded(cluster, subject.kind, subject.namespace, subject.name, token, {**asked, **made})
 
 
+Counted = tuple[Counts, Estimate | None]
+
+
+def work_key(uid: str) -> str:
+    """Of the counting among the work of the object, beside the filling."""
+    return f"{uid}:count"
+
+
+async def counted_rows(
+    ctx: Context, store: Store, subject: Subject, spec: Spec, target: Target, account: Account, embedder: Embedder
+) -> Counted | None:
+    """The counts, or None while they are being taken: the object is woken when they are there."""
+    key, begun = work_key(subject.uid), (account.begun, account.spend.started_at, account.entry, account.remembered)
+    what = (spec, target, begun, embedder.account.fingerprint, store.database.key)
+    job = ctx.work.find(key)
+    if job is not None and job.notes.get("what") != what:  # it counts what nobody asks for any more
+        await ctx.work.cancel(key)
+        job = None
+    if job is None:
+
+        async def count(_: Job) -> Counted:
+            return await count_rows(store, subject, spec, target, account, embedder)
+
+        job = ctx.work.start(key, "count", count)
+        job.notes["what"] = what
+    if not await ctx.work.ended_within(key, PATIENCE_SECONDS):
+        return None
+    ctx.work.forget(key)
+    if isinstance(job.error, Exception):
+        raise job.error
+    counted: Counted | None = job.result
+    return counted
+
+
 async def count_rows(
     store: Store, subject: Subject, spec: Spec, target: Target, account: Account, embedder: Embedder
-) -> tuple[Counts, Estimate | None]:
+) -> Counted:
     """The counts, and an estimate of what it will cost, where that is planned and not begun, or may be asked again."""
     asked = selection_of(spec)
     begun = account.begun if asked.select is Select.ALL else None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from vectorops.clients.ledger import Entry, State
-from vectorops.kinds.embeddingbackfill.actions import Expire, Finish
+from vectorops.kinds.embeddingbackfill.actions import Finish
 from vectorops.kinds.embeddingbackfill.look import (
     OVER_LOOK,
     WORKING_LOOK,
@@ -21,7 +21,7 @@ from vectorops.kinds.embeddingbackfill.look import (
 )
 from vectorops.kinds.embeddingbackfill.resource import Reason, Spec, Status
 from vectorops.runtime.completion import ended
-from vectorops.runtime.kind import Subject, Verdict
+from vectorops.runtime.kind import Expire, Subject, Verdict
 
 ENDED_LOOK = 1.0  # seconds: the status is written at once, and the ttl begins
 

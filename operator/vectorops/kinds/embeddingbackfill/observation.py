@@ -167,7 +167,8 @@ class Observation:
     seal: str = ""  # in whose hands texts and bill are: base URL and key at the provider
     approved: Approved | None = None  # what a person has approved last of what this account pays
     build: str = ""  # of an index on this table that runs now: its phase
-    counts: Counts | None = None  # None: not counted, because a build would have to wait for the scan
+    counts: Counts | None = None  # None: a build would have to wait for the scan, or it goes on
+    counting: bool = False  # they are being taken
     spend: Spend = Spend()
     failures: tuple[FailedRow, ...] = ()
     work: WorkSeen | None = None

@@ -1,7 +1,7 @@
 """Look at the world for one backfill: the store, the table, the counts, the account, the work. No decisions, no writes.
 
 A run that has ended is not looked at again. While work runs the table is not scanned: the work knows what it has done
-since the counts were taken. Counting uses a session of its own: a scan must not hold up the watching connection.
+since the counts were taken. Counting is supervised work that a pass waits for only a moment; see `counting.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.postgres import statements
 from vectorops.errors import OperatorError, Reason, Stalled
 from vectorops.kinds.embeddingbackfill.asking import look_at_selection
-from vectorops.kinds.embeddingbackfill.counting import count_rows, read_account
+from vectorops.kinds.embeddingbackfill.counting import counted_rows, read_account
 from vectorops.kinds.embeddingbackfill.effects import PACKAGE
 from vectorops.kinds.embeddingbackfill.endings import over
 from vectorops.kinds.embeddingbackfill.estimating import lower
@@ -70,8 +70,9 @@ async def _picture(
     if work is not None and work.running:
         counts = work.counts
     elif not build:  # a scan's snapshot is what CREATE INDEX CONCURRENTLY would have to wait for
-        counts, estimate = await count_rows(store, subject, spec, target, account, embedder)
-        counts = replace(counts, absent_ids=absent)
+        counted = await counted_rows(ctx, store, subject, spec, target, account, embedder)
+        if counted is not None:
+            counts, estimate = replace(counted[0], absent_ids=absent), counted[1]
     return Observation(
         declared=target.declared,
         target=target,
@@ -82,6 +83,7 @@ async def _picture(
         approved=account.approved,
         build=build,
         counts=counts,
+        counting=counts is None and not build,
         spend=account.spend,
         failures=account.failures,
         work=work,

@@ -41,6 +41,7 @@ from vectorops.kinds.embeddingbackfill.window import WindowError, opening
 from vectorops.runtime.kind import Verdict
 
 BUILDING_LOOK = 5.0  # an index build ends at some moment, and nobody tells
+COUNTING_LOOK = 60.0  # the end of the counting wakes
 TRY_AGAIN = timedelta(minutes=1)  # after an error that a person mends in the database
 TRY_PROVIDER_AGAIN = timedelta(minutes=5)  # a paid bill is seen only by asking; a refused call costs nothing
 PROVIDER_REASONS = frozenset(
@@ -159,6 +160,21 @@ def index_is_being_built(view: Look) -> Verdict | None:
     return Verdict(Reason.WaitingForIndexBuild, message, reconciling=True, look_again=BUILDING_LOOK)
 
 
+def rows_are_being_counted(view: Look) -> Verdict | None:
+    """Nothing is decided on old counts. What was said of them stays said meanwhile: looking again turns nothing."""
+    if not view.observed.counting:
+        return None
+    ready = next((one for one in view.status.conditions if one.type == "Ready"), None)
+    known = next((reason for reason in Reason if ready is not None and reason == ready.reason), None)
+    if ready is None or known is None or view.status.run_token != view.spec.run_token:
+        return Verdict(Reason.Counting, Reason.Counting.next_step, reconciling=True, look_again=COUNTING_LOOK)
+    truths = {one.type for one in view.status.conditions if one.status == "True"}
+    return Verdict(
+        known, ready.message, reconciling="Reconciling" in truths, stalled="Stalled" in truths,
+        suspended="Suspended" in truths, look_again=COUNTING_LOOK,
+    )  # fmt: skip
+
+
 def batches_are_open(view: Look) -> Verdict | None:
     """What is at the provider is paid for: its results are fetched before anything else is decided."""
     if not view.observed.batches:
@@ -197,8 +213,8 @@ def rows_are_left(view: Look) -> Verdict:
 CHECKS = (
     run_is_over, object_is_deleted, request_is_suspended, store_is_unusable, target_has_a_flaw, window_is_unreadable,
     it_ran_before, price_is_unknown, deadline_is_exceeded, attempts_are_used_up, plan_is_approved, window_is_closed,
-    work_is_running, work_ended_in_trouble, index_is_being_built, too_many_rows_failed, batches_are_open,
-    nothing_is_left, limit_is_reached, budget_is_used_up, approval_is_used_up, rows_are_left,
+    work_is_running, work_ended_in_trouble, index_is_being_built, rows_are_being_counted, too_many_rows_failed,
+    batches_are_open, nothing_is_left, limit_is_reached, budget_is_used_up, approval_is_used_up, rows_are_left,
 )  # fmt: skip
 
 

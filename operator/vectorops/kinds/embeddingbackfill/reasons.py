@@ -48,6 +48,11 @@ class Reason(Reasons):
         "Nothing: the provider works on a batch, up to a day; see status.batches.",
         Means.WORK,
     )
+    Counting = (
+        "Counting",
+        "Nothing: the rows of a large table are counted before anything is decided.",
+        Means.WORK,
+    )
     WaitingForIndexBuild = (
         "WaitingForIndexBuild",
         "Nothing: it goes on when the index build on its table has ended.",

@@ -27,6 +27,7 @@ KIND = Kind(
     act=act,
     figures=figures,
     holds=holds,
+    residue="a table of schema vectorops whose name is candidate_ and the first 24 digits of {uid}",
     grants=(Grant("vectorops.dev", ("searchtunings",), ("delete",), "spec.ttlSecondsAfterFinished of a SearchTuning"),),
     stop=stop,
 )

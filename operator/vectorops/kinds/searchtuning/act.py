@@ -7,21 +7,23 @@ from functools import partial
 
 from vectorops.clients.catalogue import Index
 from vectorops.clients.embeddings import Embedder
+from vectorops.clients.postgres import speaking
 from vectorops.clients.searchservice import SearchService
 from vectorops.errors import Stalled
 from vectorops.kinds.searchtuning.copying import drop_copy
 from vectorops.kinds.searchtuning.observation import Observation
 from vectorops.kinds.searchtuning.observe import FRESH, index_of, run_of
-from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Expire, Stop
+from vectorops.kinds.searchtuning.plan import Begin, CleanUp, Stop
 from vectorops.kinds.searchtuning.reasons import Reason
 from vectorops.kinds.searchtuning.resource import Apply, Runner, Spec
 from vectorops.kinds.searchtuning.run import Run, copy_name
 from vectorops.kinds.searchtuning.tuning import work
 from vectorops.runtime.backfills import unfilled
 from vectorops.runtime.context import Context
-from vectorops.runtime.kind import Action, Outcome, Subject
+from vectorops.runtime.kind import Action, Expire, Outcome, Subject
 from vectorops.runtime.store import Store
 
+DROP_SECONDS = 15  # the pass waits for it; a session that reads the copy, a backup say, holds it up
 GRACE = 12.0  # seconds for the statement in hand
 
 
@@ -33,8 +35,11 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
     elif isinstance(action, Stop) and run is not None:
         run.stopping = True
     elif isinstance(action, CleanUp):
-        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+        undoing = subject.deleting_since is not None
+        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name, undoing=undoing)
         async with store.database.session(f"vectorops:vtune:{subject.uid}") as connection:
+            with speaking("dropping the copy of the column"):
+                await connection.execute(f"SET statement_timeout = '{DROP_SECONDS}s'")
             await drop_copy(connection, copy_name(subject.uid))
     elif isinstance(action, Expire):
         await ctx.kubernetes.delete("searchtunings", subject.namespace, subject.name, subject.uid)

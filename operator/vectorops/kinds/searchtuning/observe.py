@@ -75,9 +75,10 @@ def run_of(ctx: Context, subject: Subject) -> Run | None:
 
 async def _leftover(ctx: Context, subject: Subject, spec: Spec) -> bool:
     try:
-        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
-    except OperatorError as error:
-        if subject.deleting_since is not None and error.reason not in (Shared.StoreNotFound,):
+        undoing = subject.deleting_since is not None
+        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name, undoing=undoing)
+    except OperatorError:
+        if subject.deleting_since is not None and subject.has_finalizer:
             raise
         return False
     return bool(await store.database.fetchval(QUERIES["copy_is_there"], copy_name(subject.uid)))

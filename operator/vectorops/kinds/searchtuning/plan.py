@@ -16,7 +16,7 @@ from vectorops.kinds.searchtuning.observation import Findings, Observation, Trou
 from vectorops.kinds.searchtuning.reasons import Reason
 from vectorops.kinds.searchtuning.resource import Apply, Point, Spec, Status
 from vectorops.runtime.completion import ended
-from vectorops.runtime.kind import Action, Verdict, View
+from vectorops.runtime.kind import Action, Expire, Verdict, View
 
 Look: TypeAlias = View[Spec, Observation, Status]
 
@@ -45,11 +45,6 @@ class Stop(Action):
 @dataclass(frozen=True)
 class CleanUp(Action):
     """Drop the copy of the column."""
-
-
-@dataclass(frozen=True)
-class Expire(Action):
-    """Delete the object: ttlSecondsAfterFinished is over."""
 
 
 def holds(view: Look) -> bool:

@@ -30,5 +30,6 @@ KIND: Kind[VectorIndexSpec, Observation, VectorIndexStatus] = Kind(
     figures=figures,
     conditions=conditions,
     holds=holds,
+    residue="the indexes that rows of vectorops.intent with uid {uid} name, and those rows",
     stop=stop,
 )

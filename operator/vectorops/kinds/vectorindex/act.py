@@ -23,7 +23,8 @@ async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: O
     """Carry out `action`. Raises what the database raises, translated."""
     if isinstance(action, actions.StopProbe):
         return await _stop_probe(ctx, subject.uid)
-    store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+    undoing = subject.deleting_since is not None
+    store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name, undoing=undoing)
     if store.database.place != observed.place:
         return Outcome()  # the Secret was changed since it was looked at: what was planned is of another database
     if isinstance(action, actions.StartProbe):

@@ -56,7 +56,8 @@ class Observer:
         self, ctx: Context, subject: Subject, spec: VectorIndexSpec, status: VectorIndexStatus
     ) -> Observation:
         """The world as this object sees it. Raises what resolving the store or reading the catalogue raises."""
-        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
+        undoing = subject.deleting_since is not None
+        store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name, undoing=undoing)
         job = job_of(ctx, subject.uid)
         moving = subject.deleting_since is not None or status.build is not None or (job is not None and job.running)
         age = AT_WORK if moving else SETTLED * store.spec.health_check_period_seconds

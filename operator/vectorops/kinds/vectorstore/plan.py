@@ -20,6 +20,7 @@ from vectorops.runtime.store_spec import VectorStoreSpec
 Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
 
 STALLED_LOOK = 60.0  # seconds: a person is at work, looked at once a minute
+UNREACHABLE_LOOK = 60.0  # seconds: at most so seldom, that what comes back is seen; each look may take ten in vain
 SUSPENDED_LOOK = 3600.0  # seconds: nothing is looked at; a changed spec wakes the object by itself
 
 
@@ -58,7 +59,9 @@ def unreachable(look: Look) -> Verdict | None:
     if failure.stalled:
         return _stalled(failure.reason, failure.message)
     after = max(failure.after, min(STALLED_LOOK, look.spec.health_check_period_seconds))
-    return Verdict(failure.reason, failure.message, reconciling=True, look_again=after)
+    return Verdict(
+        failure.reason, failure.message, reconciling=True, look_again=after, backs_off=max(after, UNREACHABLE_LOOK)
+    )
 
 
 def extension_is_there(look: Look) -> Verdict | None:
