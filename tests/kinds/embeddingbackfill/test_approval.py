@@ -137,6 +137,14 @@ def test_the_figures_that_were_shown_with_a_hash_are_those_that_are_approved() -
     assert (action.consent.tokens, action.consent.most_tokens, action.consent.rows) == (10_000, 11_500, 800)
 
 
+def test_a_status_that_others_have_written_does_not_raise_what_is_approved() -> None:
+    first = figures(view())
+    assert first.plan is not None
+    forged = first.model_copy(update={"plan": first.plan.model_copy(update={"most_tokens": 10**12})})
+    action = decide(view(status=forged, approvedPlan=first.plan.hash)).action
+    assert isinstance(action, Begin) and action.consent is not None and action.consent.most_tokens == 11_500
+
+
 # -- under way -------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +167,11 @@ def test_work_goes_on_in_another_process_up_to_what_was_approved_and_keeps_nothi
     action = decide(view(under_way())).action
     assert action == Begin(Terms(budget=11_500))
     assert decide(view(under_way(work=working()))).action is None, "and while it runs nothing is asked"
+
+
+def test_who_died_between_keeping_the_approval_and_opening_the_account_goes_on_under_it() -> None:
+    seen = view(under_way(spend=Spend()))
+    assert decide(seen).action == Begin(Terms(budget=11_500)) and plan_of(seen) is None
 
 
 @pytest.mark.parametrize("what", sorted(OTHERWISE.keys() - {"budget", "rows", "embeddings to adopt"}))

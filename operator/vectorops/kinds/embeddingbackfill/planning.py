@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 
-from vectorops.kinds.embeddingbackfill.bound import allowed, asks, manual, spent, terms_hash
+from vectorops.kinds.embeddingbackfill.bound import allowed, asks, binding, least, manual, spent, terms_hash
 from vectorops.kinds.embeddingbackfill.endings import ran_before
 from vectorops.kinds.embeddingbackfill.estimating import DAY, duration_seconds
 from vectorops.kinds.embeddingbackfill.look import Look, counts, declared, left_to_embed, price_of, usd
@@ -35,7 +35,7 @@ def plan_of(view: Look) -> Plan | None:
     seen, estimated = view.observed, view.observed.estimate
     if estimated is None or seen.counts is None or not isinstance(seen.target, Target) or ran_before(seen.entry):
         return None
-    if seen.spend.started_at is not None and not asks(view):
+    if (seen.spend.started_at is not None or binding(view) is not None) and not asks(view):
         return None
     rows, found = left_to_embed(view), seen.counts
     estimated = _limited(estimated, rows, found.pending)
@@ -115,10 +115,14 @@ def _most(view: Look, estimated: Estimate) -> int:
 
 
 def _as_shown(view: Look, plan: Plan) -> Plan:
-    """A plan that waits for a person keeps the figures that were shown with its hash first: those are approved."""
-    shown = view.status.plan
-    same = shown is not None and shown.hash == plan.hash and view.status.run_token == view.spec.run_token
-    return shown if shown is not None and same and manual(view) and shown.most_tokens is not None else plan
+    """A plan that waits for a person keeps the figures that were shown with its hash first: those are approved.
+
+    Never more than what it comes to now, for a status can be written by others too.
+    """
+    shown, same_run = view.status.plan, view.status.run_token == view.spec.run_token
+    if shown is None or shown.hash != plan.hash or not (manual(view) and same_run):
+        return plan
+    return shown.model_copy(update={"most_tokens": least(shown.most_tokens, plan.most_tokens)})
 
 
 def _why(view: Look, rows: int, estimated: Estimate) -> str:
