@@ -78,6 +78,7 @@ class Operator:
         self.services = SearchServices(self.addresses)
         stores = Stores(self.kubernetes, secrets, self.databases, services=self.services)
         self.loops.ctx = Context(self.kubernetes, secrets, self.databases, self.embedders, stores, self.work)
+        self.loops.ctx.progress_deadline = timedelta(seconds=settings.progress_deadline_seconds)
         self.loops.ctx.withholding = (self.kubernetes.contact.cut_off, self.crds.outdated)
         stores.kept.held = self.loops.held
         self.loops.ctx.own_namespace = settings.own_namespace or own_namespace()

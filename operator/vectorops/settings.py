@@ -44,6 +44,13 @@ class Settings(BaseSettings):
         le=3600,
         description="Least seconds between two writes of an object's progress; turns are written at once.",
     )
+    progress_deadline_seconds: float = Field(
+        default=600.0,
+        ge=1,
+        le=86400,
+        description="For how long what others may bring (a Secret, a store, a table, a right) is waited for before an "
+        "object is Stalled, which GitOps tools read as failed. It is looked for all the same afterwards.",
+    )
 
     secret_labels: Literal["Required", "Optional"] = Field(
         default="Required",

@@ -118,6 +118,7 @@ env:
 - {name: VECTOROPS_LOG_FORMAT, value: {{ .Values.operator.logFormat | quote }}}
 - {name: VECTOROPS_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}
 - {name: VECTOROPS_STATUS_PERIOD_SECONDS, value: {{ .Values.operator.statusPeriodSeconds | quote }}}
+- {name: VECTOROPS_PROGRESS_DEADLINE_SECONDS, value: {{ .Values.operator.progressDeadlineSeconds | quote }}}
 - {name: VECTOROPS_SECRET_LABELS, value: {{ .Values.operator.secretLabels | quote }}}
 {{- with .Values.operator.serviceAddresses }}
 {{- if and (hasPrefix "{" .) (hasKey (fromJson .) "Error") }}
