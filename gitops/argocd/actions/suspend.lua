@@ -1,0 +1,3 @@
+-- Nothing new is begun until it is resumed; what is done stays.
+obj.spec.suspend = true
+return obj
