@@ -67,6 +67,7 @@ class Operator:
         self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
         self.kubernetes = Kubernetes()
         self.health.refused = self.kubernetes.refused.told
+        self.kubernetes.reviews.served = self.namespaces
         self.crds = Crds(self.kinds, self.kubernetes)
         self.health.outdated = self.crds.told
         self.health.silence = self.kubernetes.contact.silence

@@ -243,6 +243,11 @@ class Reason(Reasons):
     )
     # Kubernetes
     RBACMissing = "RBACMissing", "Grant the operator's ServiceAccount the rule that the message names.", Means.AWAITED
+    AdmissionDenied = (
+        "AdmissionDenied",
+        "Have the admission policy, the webhook or the quota let the operator's ServiceAccount do it.",
+        Means.AWAITED,
+    )
     CRDsOutdated = (
         "CRDsOutdated",
         "Apply the CRDs of this version: the folder crds/, or the chart's crds.install.",

@@ -19,6 +19,7 @@ from typing import Any
 
 from vectorops import __version__
 from vectorops.clients.apiserver.contact import Contact
+from vectorops.clients.apiserver.reviews import Reviews
 from vectorops.clients.apiserver.schemas import Document, by_kind
 from vectorops.clients.kubernetes_errors import (
     Conflict,
@@ -42,7 +43,6 @@ CONNECT_TIMEOUT = 5.0  # seconds; of those for the TCP connection: a host that i
 
 SECRETS = Resource("", "v1", "secrets")
 EVENTS = Resource("events.k8s.io", "v1", "events")
-REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 
@@ -61,6 +61,7 @@ class Kubernetes:
         self._credentials_stale = False
         self.refused = Refusals()
         self.contact = Contact()
+        self.reviews = Reviews(self._send)
 
     # -- our own kinds ------------------------------------------------------------------------------------------------
 
@@ -142,15 +143,8 @@ class Kubernetes:
 
         Every authenticated account may ask. Where a cluster forbids even that, trying will tell.
         """
-        asked = {"group": GROUP, "resource": plural, "verb": verb, "namespace": namespace or ""}
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
-        body = {**review, "spec": {"resourceAttributes": asked}}
-        try:
-            answer = await self._send(Request("create", REVIEWS), "POST", body=body)
-        except Stalled:
-            return None
-        allowed = answer.get("status", {}).get("allowed") is not False
-        return None if allowed else forbidden(Request(verb, _own(plural), namespace))
+        request = Request(verb, _own(plural), namespace)
+        return forbidden(request) if await self.reviews.ask(request) is False else None
 
     # -- what others own ----------------------------------------------------------------------------------------------
 
@@ -238,8 +232,9 @@ class Kubernetes:
         self._credentials_stale = self._credentials_stale or code == 401
         if code == 403 and request.verb in ("create", "patch") and namespace_ends(raw):
             raise _NamespaceEnds(Reason.Deleting, f"namespace {request.namespace} is being deleted")
-        error = from_answer(request, code, answered, raw)
-        self.refused.note(request, error)
+        error = await self.reviews.explain(request) if code == 403 else from_answer(request, code, answered, raw)
+        if self.refused.concerns(request, error) and await self.reviews.everywhere(request):
+            self.refused.note(request, error)
         raise error
 
     async def _exchange(

@@ -1,6 +1,7 @@
 """What the API server's answers mean: one table from HTTP codes to the operator's errors.
 
     401, 403            Stalled RBACMissing      names the rule to add
+    403 though allowed  Stalled AdmissionDenied  a policy, a webhook or a quota refused; `apiserver/reviews.py` asks
     404                 Missing                  the caller knows whether that is an answer or an error
     409                 Conflict (a Transient)   the caller knows what it was up against
     400, 405, 413, 422  Refused InternalError    we sent what the API does not take: a bug, or an older CRD
@@ -109,12 +110,20 @@ def from_answer(request: Request, code: int, headers: Mapping[str, str], body: b
         return Transient(Reason.KubernetesUnavailable, message, after=_retry_after(headers))
     fields = ", ".join(_fields(body)) or "none named"
     message = f"the API server refused ({code}) to {request.words}; fields: {fields}; apply the CRDs of this version"
+    if fields == "none named":
+        message += ", or look for an admission policy or webhook that refuses it"
     return Refused(Reason.InternalError, message, after=BUG_PAUSE)
 
 
 def forbidden(request: Request) -> Stalled:
     """The error for what RBAC does not allow: it names the rule to add."""
     return Stalled(Reason.RBACMissing, _rule_to_add(request))
+
+
+def denied(request: Request) -> Stalled:
+    """The error for what RBAC allows and something else refuses."""
+    message = f"refused (403) to {request.words}, though RBAC allows it. {Reason.AdmissionDenied.next_step}"
+    return Stalled(Reason.AdmissionDenied, message)
 
 
 def from_silence(request: Request, error: Exception) -> OperatorError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vectorops.errors import Reason, Stalled
 
-CONNECTIONS = 20  # at most; enough for as many passes at once, far below API priority and fairness
+CONNECTIONS = 20  # at most; enough for as many requests at once, far below API priority and fairness; others wait
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # in every pod that has an account
 

@@ -18,11 +18,14 @@ class Refusals:
         self._clock = clock
         self._refused: dict[str, tuple[float, str]] = {}
 
+    def concerns(self, request: Request, error: OperatorError) -> bool:
+        """Whether it is a refusal that keeps us from telling: what a policy of one namespace refuses is none."""
+        tells = request.subresource == "status" or request.resource.plural == "events"
+        return tells and error.reason == Reason.RBACMissing
+
     def note(self, request: Request, error: OperatorError) -> None:
-        """Remember a refusal."""
-        if error.reason == Reason.RBACMissing and (
-            request.subresource == "status" or request.resource.plural == "events"
-        ):
+        """Remember a refusal that holds in every namespace that is served."""
+        if self.concerns(request, error):
             self._refused[request.rule] = (self._clock(), f"{error.reason}: {error.message}")
 
     def allowed(self, request: Request) -> None:
