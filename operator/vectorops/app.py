@@ -115,6 +115,7 @@ class Operator:
             for task in side:
                 task.cancel()
             await self.stop()
+            await self.watch.end()
             await self.kubernetes.close()
 
     async def _keep_watching(self) -> None:

@@ -81,12 +81,13 @@ class Watch:
         self._kinds, self._namespaces, self._loops = kinds, namespaces, loops
         self._own: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._ended: asyncio.Future[BaseException | None] | None = None
         self._ending = False
 
     async def run(self, stopped: asyncio.Event) -> str | None:
-        """Watch until `stopped`. Returns what ended Kopf before that, by the name of its type, or None."""
+        """Watch until `stopped`, then at once None. Returns what ended Kopf before that, by the name of its type."""
         self._ending = stopped.is_set()
-        ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        ended = self._ended = asyncio.get_running_loop().create_future()
         threading.Thread(target=self._in_thread, args=(ended,), name="kopf", daemon=True).start()
         told: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
         try:
@@ -97,15 +98,22 @@ class Watch:
             if self._own is not None and self._stop is not None:
                 with contextlib.suppress(RuntimeError):  # its loop has closed meanwhile
                     self._own.call_soon_threadsafe(self._stop.set)
-            await asyncio.wait([ended], timeout=END_SECONDS)
         if stopped.is_set():
-            return None
+            return None  # what is begun for the objects is let go of before anything else is waited for
+        await self.end()
         if not ended.done():
             return "a watcher is missing"
         error = ended.result()
-        logger.debug("what ended the watch: %s", frames(error) if error else "nothing")
+        if error is None:
+            return "it ended by itself"
+        logger.debug("what ended the watch: %s", frames(error))
         status = getattr(error, "status", None)  # of an answer; `code` would be of its body, which a proxy writes too
         return type(error).__name__ + (f", status {status}" if status else "")
+
+    async def end(self) -> None:
+        """Wait until Kopf has ended after it was told to, but not for ever."""
+        if self._ended is not None:
+            await asyncio.wait([self._ended], timeout=END_SECONDS)
 
     async def _until_missing(self, others: set[asyncio.Future[Any]]) -> None:
         """Wait until one of the others is done, or a watcher that has run is missing."""
