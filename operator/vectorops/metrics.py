@@ -18,6 +18,10 @@ PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 TRUTH: Final = {"True": 1.0, "False": 0.0}  # everything else is Unknown
 UNKNOWN: Final = -1.0
 
+MODEL_CHARACTERS: Final = 64  # of a model's name in a label; the longest in use have forty
+MOST_MODELS: Final = 50  # names of models at a time; what comes beyond them is counted together
+OTHER_MODELS: Final = "other"
+
 RECONCILES: Final = Counter("vectorops_reconcile", "Passes: ok, stalled or error.", ["kind", "result"])
 RECONCILE_SECONDS: Final = Histogram("vectorops_reconcile_seconds", "Length of a pass.", ["kind"], buckets=PASS_BUCKETS)
 RECONCILE_ERRORS: Final = Counter("vectorops_reconcile_errors", "Errors met, by reason.", ["kind", "reason"])
@@ -141,9 +145,39 @@ def embedding_requested(result: str) -> None:
     EMBEDDING_REQUESTS.labels(result).inc()
 
 
+class _Models:
+    """Names of models as labels: a spec's author chooses them, so they are few, short, and go with their stores."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def label(self, model: str) -> str:
+        """Its own label, or the one that all share that came too late."""
+        word = model[:MODEL_CHARACTERS]
+        if word not in self._shown and len(self._shown) >= MOST_MODELS:
+            return OTHER_MODELS
+        self._shown.add(word)
+        return word
+
+    def forget(self, model: str) -> None:
+        """Nobody has that model any more."""
+        word = model[:MODEL_CHARACTERS]
+        if word in self._shown:
+            self._shown.discard(word)
+            EMBEDDING_TOKENS.remove(word)
+
+
+_models: Final = _Models()
+
+
 def tokens_billed(model: str, tokens: int) -> None:
     """The provider billed tokens for this model."""
-    EMBEDDING_TOKENS.labels(model).inc(tokens)
+    EMBEDDING_TOKENS.labels(_models.label(model)).inc(tokens)
+
+
+def model_gone(model: str) -> None:
+    """No store asks for this model any more."""
+    _models.forget(model)
 
 
 def rows_embedded(rows: int) -> None:

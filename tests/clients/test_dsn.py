@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
-from vectorops.errors import Reason, Stalled
+from vectorops.clients.postgres import Databases
+from vectorops.errors import OperatorError, Reason, Stalled
 
 CANARY = "hunter2"
 
@@ -28,6 +33,12 @@ BAD = [
     f"postgresql://u:{CANARY}@h/d%00options%00-csearch_path%3Dpublic",
     f"postgresql://u%00options%00:{CANARY}@h/d",
     f"postgresql://u:{CANARY}@h/d?sslmode=verify-full&passfile=x",
+    *(f"postgresql://u:{CANARY}@h:{port}/d" for port in ("99999", "65536", "-1", "0", "+1", "1_0", "\u0661")),
+    f"postgresql://u:{CANARY}@/d?host=h&port=70000",
+    f"postgresql://u:{CANARY}@/d?host=a%00b",
+    f"postgresql://u:{CANARY}@h/d?application_name=a%00b",
+    f"postgresql://u:{CANARY}@h:1/" + "d" * 5_000,
+    f"postgresql://u:{CANARY}@{','.join('abcdefghi')}/d",
 ]
 
 
@@ -39,6 +50,56 @@ def test_a_bad_url_is_refused_without_echoing_it(url: str) -> None:
     shown = f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
     assert CANARY not in shown
     assert "/etc/passwd" not in shown
+
+
+HOSTS = st.sampled_from(["127.0.0.1", "[::1]", "127.0.0.1,[::1]", "a%00b", "", "127.0.0.1:", "[", "]", "%"])
+PORTS = st.sampled_from(["", ":1", ":99999", ":-1", ":0", ":x", ":\u0661", ":1:1", ",", ":1,:2"])
+WORDS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(["%00", "%ff", "%", "a@b", "/", "?", "#"])
+OPTIONS = st.dictionaries(
+    st.sampled_from(["host", "port", "sslmode", "application_name", "connect_timeout", "options", "x"]),
+    WORDS,
+    max_size=3,
+)
+
+
+@st.composite
+def urls(draw: st.DrawFn) -> str:
+    credentials = draw(st.sampled_from(["u:p@", "u@", "", "@"])) or f"{draw(WORDS)}:{draw(WORDS)}@"
+    options = "&".join(f"{name}={value}" for name, value in draw(OPTIONS).items())
+    where = draw(HOSTS) + draw(PORTS)
+    return f"postgresql://{credentials}{where}/{draw(WORDS)}" + (f"?{options}" if options else "")
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60) | urls())
+def test_whatever_the_url_is_what_comes_out_are_arguments_or_our_error(url: str) -> None:
+    target = Target(SecretStr(url))
+    assert target.place
+    try:
+        arguments = connect_arguments(target)
+    except Stalled as error:
+        assert error.reason == Reason.SecretInvalid
+        return
+    assert all(0 < port < 65_536 for port in arguments["port"])
+    assert "\0" not in "".join([*arguments["host"], arguments["user"], arguments["password"], arguments["database"]])
+
+
+@given(urls())
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_url_is_to_connect_ends_with_our_error(url: str) -> None:
+    target = Target(SecretStr(url), Tls(mode=TlsMode.DISABLE))
+    try:
+        hosts = connect_arguments(target)["host"]
+    except Stalled:
+        return
+    assume(set(hosts) <= {"127.0.0.1", "::1"})  # nothing is looked up, and nobody listens there
+
+    async def connect() -> None:
+        database = Databases().open(target)
+        with pytest.raises(OperatorError) as caught:
+            await database.fetchval("SELECT 1")
+        assert caught.value.reason == Reason.DatabaseUnavailable
+
+    asyncio.run(connect())
 
 
 def test_a_url_gives_hosts_user_password_and_database() -> None:

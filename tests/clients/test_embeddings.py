@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from stand.provider import Provider, tokens_of, vector_for
@@ -30,7 +32,7 @@ from vectorops.clients.embedding_errors import (
 from vectorops.clients.embedding_limits import Limits
 from vectorops.clients.embedding_packing import TokenRate, cut, most_tokens
 from vectorops.clients.embeddings import Embedder, Embedders, checked_base_url
-from vectorops.errors import OperatorError, Stalled, Transient
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 DIMENSIONS = 384
 KEY = "sk-canary-5d1f"
@@ -282,6 +284,25 @@ def test_a_base_url_that_is_none_is_refused_without_repeating_it(url: str) -> No
     with pytest.raises(Stalled) as caught:
         checked_base_url(url)
     assert not url or url not in str(caught.value)
+
+
+PIECES = st.sampled_from(
+    ["a", "b.c", "[", "]", "[::1]", "@", ":", "%00", "%", "\x00", "\x7f", "\n", " ", "\u2028", "/v1", "99999",
+     "-1", "..", "\\", "#", "?", "xn--", "xn--a", "a" * 70, ".", "127.0.0.1"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES | st.characters(codec="utf-8"), max_size=8).map("".join))
+def test_whatever_the_base_url_is_it_can_be_sent_to_or_is_refused_with_our_error(text: str) -> None:
+    import httpx2
+
+    try:
+        url = checked_base_url(f"http://{text}")
+    except Stalled as error:
+        assert error.reason == Reason.SecretInvalid
+        return
+    request = httpx2.Request("POST", f"{url}/embeddings")
+    assert request.url.host and request.headers["host"]
 
 
 STATUSES: dict[tuple[int, str, str], tuple[type[OperatorError], str]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import ssl
 import tempfile
@@ -32,6 +33,15 @@ _ACCEPTED_OPTIONS = frozenset(
 
 DEFAULT_PORT = 5432
 """PostgreSQL's registered port."""
+
+PORT, MOST_PORT = re.compile("[0-9]{1,5}"), 65_535
+"""Other forms that Python would take for a number (+1, 1_0, digits of other scripts) are nobody's port."""
+
+MOST_CHARACTERS = 4_096
+"""Of a URL; eight hosts with long names have a tenth of it."""
+
+MOST_HOSTS = 8
+"""They are tried one after the other, and all of them within the time that connecting may take."""
 
 
 class TlsMode(StrEnum):
@@ -103,6 +113,10 @@ def connect_arguments(target: Target) -> dict[str, Any]:
 
 
 def _parse(url: str) -> tuple[dict[str, Any], TlsMode | None]:
+    if len(url) > MOST_CHARACTERS:
+        raise _invalid(f"has more than {MOST_CHARACTERS} characters")
+    if "\0" in unquote(url):  # it would end the value that holds it, and what follows be another setting
+        raise _invalid("holds a NUL character")
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise _invalid("does not begin with postgresql://")
@@ -118,8 +132,6 @@ def _parse(url: str) -> tuple[dict[str, Any], TlsMode | None]:
     database = unquote(parts.path.removeprefix("/"))
     if not user or not database or not names:
         raise _invalid("lacks a host, a user or a database name")
-    if "\0" in unquote(parts.netloc + parts.path):  # it would end the value, and what follows be another setting
-        raise _invalid("holds a NUL character")
     arguments = {
         "host": names,
         "port": ports,
@@ -138,8 +150,16 @@ def _hosts(text: str, port: str | None) -> tuple[list[str], list[int]]:
         if not sep or number.endswith("]") or item.startswith("/"):
             name, number = item, ""
         names.append(_host(unquote(name.removeprefix("[").removesuffix("]"))))
-        ports.append(int(number or port or DEFAULT_PORT))
+        ports.append(_port(number or port or str(DEFAULT_PORT)))
+    if len(names) > MOST_HOSTS:
+        raise _invalid(f"names more than {MOST_HOSTS} hosts")
     return names, ports
+
+
+def _port(number: str) -> int:
+    if not PORT.fullmatch(number) or not 0 < int(number) <= MOST_PORT:
+        raise _invalid(f"has a port that is no number from 1 to {MOST_PORT}")
+    return int(number)
 
 
 def _host(name: str) -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vectorops.clients.embedding_wire import Heard, Wire
 
 REQUEST_SECONDS = 120.0  # a slow local model with a full batch; OpenAI answers within a few
+MOST_MODELS = 4  # of one store: its own and that for queries, and both once more while a spec changes
 PROBE = "vector"  # an innocent text: when it is refused too, the request is wrong and not the text
 
 
@@ -160,6 +161,10 @@ class Embedder:
         if error.reason in (Reason.ProviderUnavailable, Reason.RateLimited):
             self.flow.overloaded(sent_at)
 
+    def leave(self) -> list[asyncio.Task[None]]:
+        """Nobody will open it again: its connections are closed when what is under way has ended."""
+        return [task for task in (self._wire.leave(), self.batches.wire.leave()) if task is not None]
+
     async def close(self) -> None:
         """Close the connections."""
         await self.batches.close()
@@ -210,11 +215,34 @@ class Embedder:
 
 
 class Embedders:
-    """All embedders of this process."""
+    """All embedders of this process: those of stores that are there, with keys that are still theirs."""
 
     def __init__(self, timeout: float = REQUEST_SECONDS, clock: Clock = Clock()) -> None:  # noqa: B008 - immutable
         self._timeout, self._clock = timeout, clock
         self._open: dict[Account, Embedder] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def discard(self, store_uid: str) -> None:
+        """The store is gone, and so are its accounts; what is under way ends as it would have."""
+        for account in [account for account in self._open if account.store_uid == store_uid]:
+            self._leave(account)
+
+    def _leave(self, account: Account) -> None:
+        for task in self._open.pop(account).leave():
+            self._leaving.add(task)  # or the garbage collector may take it before it ran
+            task.add_done_callback(self._leaving.discard)
+        if all(other.model != account.model for other in self._open):
+            metrics.model_gone(account.model)
+
+    def _replace(self, account: Account) -> None:
+        """A rotated key or another URL takes the former one's place; of models a store has few at a time."""
+        others = [other for other in self._open if other.store_uid == account.store_uid and other != account]
+        same = [other for other in others if (other.model, other.dimensions) == (account.model, account.dimensions)]
+        for former in same or others[: len(others) - MOST_MODELS + 1]:
+            self._leave(former)
 
     def open(
         self,
@@ -242,7 +270,9 @@ class Embedders:
         if embedder is None:
             embedder = Embedder(account, api_key, self._timeout, self._clock)
         embedder.believe(ca_pem)
-        self._open[account] = embedder
+        if account not in self._open:
+            self._open[account] = embedder
+            self._replace(account)
         if embedder.limits.stated != (requests_per_minute, tokens_per_minute):
             embedder.limits.restate(requests_per_minute, tokens_per_minute)
         if requests_per_minute is not None and tokens_per_minute is not None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from vectorops import metrics
+from vectorops.clients.dead_peers import keep_alive
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
 from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, bounded, counted
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
@@ -57,10 +58,6 @@ SESSION_WAIT_SECONDS = 5.0
 
 CLOSE_SECONDS = 5.0
 """A polite goodbye that takes longer is cut short; the server frees what the session held either way."""
-
-_DEAD_PEER = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
-"""A peer whose machine is gone is noticed after a minute: by keepalives while we wait for an answer, by the last one
-(milliseconds) while it has not acknowledged what we sent: the kernel would repeat that for a quarter of an hour."""
 
 ASKING = "asking the database"
 """For errors, where the caller says nothing better; it should name the table or index it is about."""
@@ -198,7 +195,7 @@ class Database:
         return connection
 
     async def _shake_hands(self, connection: Connection) -> None:
-        _keep_alive(connection)
+        keep_alive(connection)
         with speaking("connecting to the database"):
             row = await connection.fetchrow(HANDSHAKE, timeout=CONNECT_SECONDS)
         if row is None or row["pid"] != connection.get_server_pid() or row["search_path"] != PINNED["search_path"]:
@@ -218,10 +215,17 @@ class Database:
 
 
 class Databases:
-    """Every database this process speaks to, by target. Belongs to one event loop."""
+    """Every database this process speaks to, by target, for as long as somebody holds it. Belongs to one event loop.
+
+    A standby that was read once, or what a Secret named before it was rotated, is gone with its last user; until it has
+    been idle long enough its own timer is one.
+    """
 
     def __init__(self) -> None:
-        self._databases: dict[str, Database] = {}
+        self._databases: WeakValueDictionary[str, Database] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._databases)
 
     def open(self, target: Target) -> Database:
         """The database of that target; nothing is sent until it is asked something. Raises Stalled(SecretInvalid)."""
@@ -231,15 +235,16 @@ class Databases:
             database = self._databases[target.key] = Database(target)
         return database
 
-    async def discard(self, database: Database) -> None:
-        """Forget a database whose Secret changed or whose store is gone, and close its watching connection."""
+    def discard(self, database: Database) -> Coroutine[Any, Any, None]:
+        """Forget a database whose Secret changed or whose store is gone; what is returned closes its connection."""
         if self._databases.get(database.key) is database:
             del self._databases[database.key]
-        await database.close()
+        return database.close()
 
     async def close(self) -> None:
         """Close all watching connections."""
-        databases, self._databases = list(self._databases.values()), {}
+        databases = list(self._databases.values())
+        self._databases.clear()
         await asyncio.gather(*(database.close() for database in databases))
 
 
@@ -280,17 +285,6 @@ async def _close(connection: Connection) -> None:
         await connection.close(timeout=CLOSE_SECONDS)
     if not connection.is_closed():
         connection.terminate()
-
-
-def _keep_alive(connection: Connection) -> None:
-    transport = getattr(connection, "_transport", None)  # asyncpg has no public way to the socket
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _DEAD_PEER:
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _pooler() -> Stalled:

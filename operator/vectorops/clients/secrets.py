@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from vectorops.clients.foreign.budget import ANSWERS
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.names import is_data_key, is_label, is_object_name
 
@@ -27,6 +28,16 @@ SEPARATOR = "_"  # the values of labels know no comma
 
 UNLABELLED_LOOK_SECONDS = 15.0
 """The label may come with the next apply; nothing is kept, and one read a quarter of a minute costs nobody anything."""
+
+MOST_VALUE = 512 << 10
+"""Characters of a value in base64: a bundle of every CA that browsers know has 300 KB. What is longer is not kept."""
+
+MOST_KEPT = 16 << 20
+"""Characters of all values that are kept at a time: thousands of Secrets as they usually are, and dozens as large as
+they may be. Beyond them the oldest are read again when they are asked for."""
+
+READING_BYTES = 4 << 20
+"""Of the process's budget while a Secret is read: it may have a megabyte, and is there as text and as objects."""
 
 KEPT_SECONDS = 60.0  # all objects of one tick share a read; a rotated password is seen within a minute
 
@@ -82,11 +93,25 @@ class Secrets:
         now = self._clock()
         self._kept = {at: kept for at, kept in self._kept.items() if now - kept[0] < KEPT_SECONDS}
         if (namespace, name) not in self._kept:
-            secret = await self._kubernetes.get_secret(namespace, name)
+            async with ANSWERS.hold(READING_BYTES):
+                secret = await self._kubernetes.get_secret(namespace, name)
             if secret is None:  # not kept: whoever creates it should not wait
                 raise Stalled(Reason.SecretNotFound, f"there is no Secret {name} in namespace {namespace}")
-            self._kept[namespace, name] = (now, secret)
+            self._keep(namespace, name, now, secret)
         return self._kept[namespace, name][1]
+
+    def _keep(self, namespace: str, name: str, now: float, secret: dict[str, Any]) -> None:
+        """Its labels, and its values where they are of a size that any credential has."""
+        labels = (secret.get("metadata") or {}).get("labels") or {}
+        found = {key: str(value) for key, value in (secret.get("data") or {}).items()}
+        data = {key: value if len(value) <= MOST_VALUE else None for key, value in found.items()}
+        kept = {"metadata": {"labels": {LABEL: labels[LABEL]} if LABEL in labels else {}}, "data": data}
+        self._kept[namespace, name] = (now, kept)
+        size = sum(_size(one) for _, one in self._kept.values())
+        for at in list(self._kept)[:-1]:  # the oldest first; what is asked for now stays
+            if size <= MOST_KEPT:
+                return
+            size -= _size(self._kept.pop(at)[1])
 
     def _check_label(self, secret: dict[str, Any], namespace: str, name: str, purpose: Purpose) -> None:
         label = ((secret.get("metadata") or {}).get("labels") or {}).get(LABEL)
@@ -105,11 +130,18 @@ class Secrets:
             raise Stalled(Reason.SecretForAnother, f"{message} {purpose} alone: {command} (for several: {joined})")
 
 
+def _size(kept: dict[str, Any]) -> int:
+    return sum(len(value or "") for value in kept["data"].values())
+
+
 def _text(data: dict[str, Any], namespace: str, name: str, key: str) -> SecretStr:
     if key not in data:
         keys = "it has no keys" if not data else "it has other keys"
         message = f"Secret {name} in namespace {namespace} has no key {key}: {keys}"
         raise Stalled(Reason.SecretNotFound, message)
+    if data[key] is None:
+        message = f"Secret {name} in namespace {namespace}: the value under {key} is larger than any that is used"
+        raise Stalled(Reason.SecretInvalid, f"{message}; put the value there and nothing else")
     try:
         text = base64.b64decode(str(data[key]), validate=True).decode("utf-8").rstrip("\r\n")
     except (binascii.Error, UnicodeDecodeError):

@@ -190,20 +190,21 @@ class Loops:
         self._count(kind.names.kind, -1)
         metrics.forget(kind.names.kind, tracked.subject.namespace, tracked.subject.name)
         self.ctx.stores.released()
-        if kind.stop is not None:
-            task = asyncio.create_task(self._ended(kind, tracked), name=f"end {tracked.ref}")
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+        task = asyncio.create_task(self._ended(kind, tracked), name=f"end {tracked.ref}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _ended(self, kind: Kind[Any, Any, Any], tracked: Tracked) -> None:
-        assert kind.stop is not None
         subject = tracked.subject
         logs.about(subject.kind, subject.namespace, subject.name, subject.uid)
         on_behalf_of(subject.namespace)
         try:
-            await kind.stop(self.ctx, tracked.subject)
+            if kind.stop is not None:
+                await kind.stop(self.ctx, tracked.subject)
         except Exception as error:  # nobody is left to tell; what goes on in the server is found by the next object
             logger.warning("%s: its work was not ended: %s", tracked.ref, frames(error))
+        finally:
+            self.ctx.work.disown(subject.uid)
 
     def _count(self, kind: str, by: int) -> None:
         self._counts[kind] += by

@@ -23,6 +23,7 @@ from vectorops.clients.searchservice import SearchService, SearchServices, Servi
 from vectorops.clients.secrets import Purpose
 from vectorops.errors import OperatorError, Reason, Stalled, Waiting
 from vectorops.runtime.api import SecretKeyRef
+from vectorops.runtime.held import Held
 from vectorops.runtime.passes.kept import Kept
 from vectorops.runtime.passes.snapshot import Snapshot
 from vectorops.runtime.store_spec import Scheme, SearchSpec, TableSpec, VectorStoreSpec
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 STORE_KIND = "VectorStore"
 STORE_PLURAL = "vectorstores"
+
+MOST_TOKEN = 8192
+"""Characters of a bearer token: servers refuse longer header lines."""
 
 SUSPENDED_LOOK_SECONDS = 60.0
 """Ending the suspension wakes the dependants by itself; this is only for a wake that was lost."""
@@ -78,34 +82,31 @@ class Stores:
         self._kubernetes, self._secrets, self._databases, self._clock = kubernetes, secrets, databases, clock
         self._services = services or SearchServices()
         self._bodies: dict[tuple[str, str], dict[str, Any]] = {}
-        self._opened: dict[tuple[str, str], Database] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._sweeps: dict[tuple[str, str], tuple[float, ServiceFigures]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._held = Held(databases, lambda database: self._snapshots.pop(database.key, None))
         self.kept = Kept()
 
     def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
-        """What the watch delivered; None: the store is gone. Its database connection then closes by being idle."""
+        """What the watch delivered; None: the store is gone, and what was opened for it is closed."""
         if body is not None:
             self._bodies[namespace, name] = body
             self.kept.there(namespace, name)
+            self._held.there(body["metadata"]["uid"])
             return
-        self._bodies.pop((namespace, name), None)
+        former = self._bodies.pop((namespace, name), None)
         self._sweeps.pop((namespace, name), None)
-        closing = asyncio.ensure_future(self._services.discard((namespace, name)))
-        self._leaving.add(closing)  # or the garbage collector may take it before it ran
-        closing.add_done_callback(self._leaving.discard)
-        database = self._opened.pop((namespace, name), None)
-        if database is not None and database not in self._opened.values():
-            self._snapshots.pop(database.key, None)
+        self._held.close(self._services.discard((namespace, name)))
+        self._held.gone((namespace, name), former["metadata"]["uid"] if former is not None else None)
         self.kept.gone(namespace, name)
         self.released()
 
     def released(self) -> None:
         """An object is gone, or a store: what was kept for undoing alone is kept no longer."""
         for store in self.kept.sweep():
-            if store.database not in self._opened.values():
+            if store.database not in self._held.primaries.values():
                 self._snapshots.pop(store.database.key, None)
+                self._held.close(self._databases.discard(store.database))
 
     async def resolve(self, namespace: str, name: str, *, undoing: bool = False) -> Store:
         """The store of that name, for a dependant. One GET where the watch has not delivered it yet.
@@ -140,20 +141,17 @@ class Stores:
     async def open(self, namespace: str, name: str, uid: str, generation: int, spec: VectorStoreSpec) -> Store:
         """The store of that spec, suspended or not: what the VectorStore's own room uses."""
         database = self._databases.open(await self._target(namespace, spec))
-        former = self._opened.get((namespace, name))
-        self._opened[namespace, name] = database
-        if former is not None and former is not database and former not in self._opened.values():
-            self._snapshots.pop(former.key, None)
-            await self._databases.discard(former)
+        self._held.check(uid, name)  # it may have gone while its Secret was read
+        self._held.take(self._held.primaries, (namespace, name), database)
         store = Store(namespace, name, uid, generation, spec, database)
         self.kept.note(store)
         return store
 
     def search_rivals(self, namespace: str, name: str, search: SearchSpec) -> tuple[str, ...]:
         """Other stores that declare other settings for the same role of the same database: namespace/name."""
-        own, rivals = self._opened.get((namespace, name)), []
+        own, rivals = self._held.primaries.get((namespace, name)), []
         for (other_namespace, other_name), body in sorted(self._bodies.items()):
-            other = self._opened.get((other_namespace, other_name))
+            other = self._held.primaries.get((other_namespace, other_name))
             declared = (body.get("spec") or {}).get("search")
             if (other_namespace, other_name) == (namespace, name) or not declared or other is None or own is None:
                 continue
@@ -170,7 +168,10 @@ class Stores:
             return store.database
         primary = await self._target(store.namespace, store.spec)
         url = await self._value(store.namespace, ref)
-        return self._databases.open(replace(primary, url=url, standby=True))
+        reader = self._databases.open(replace(primary, url=url, standby=True))
+        self._held.check(store.uid, store.name)
+        self._held.take(self._held.readers, (store.namespace, store.name), reader)
+        return reader
 
     async def catalogue(self, store: Store, max_age: float) -> Catalogue:
         """What is in the store's database, at most `max_age` seconds old; 0 reads anew unless a reading is under way.
@@ -288,4 +289,4 @@ def extension_missing(catalogue: Catalogue) -> str:
 
 def _fits_a_header(token: SecretStr) -> bool:
     value = token.get_secret_value()
-    return value.isascii() and value.isprintable() and " " not in value
+    return value.isascii() and value.isprintable() and " " not in value and len(value) <= MOST_TOKEN

@@ -28,6 +28,7 @@ class Job:
     notes: dict[str, Any] = field(default_factory=dict)
     task: asyncio.Task[Any] | None = None
     quiet: bool = False  # somebody waits for its end, so that it need not wake its owner
+    disowned: bool = False
     result: Any = None
     error: BaseException | None = None
     detach: Callable[[], None] | None = (
@@ -91,6 +92,12 @@ class Work:
                 job.quiet = False
         return not job.running
 
+    def disown(self, uid: str) -> None:
+        """The object is gone: nobody will ask what became of its work, now or when it ends."""
+        for key in [key for key in self._jobs if key.partition(":")[0] == uid]:
+            self._jobs[key].disowned = True
+            self.forget(key)
+
     async def cancel(self, uid: str) -> None:
         """Cancel the object's work and wait until it has ended; for work that may be interrupted anywhere."""
         job = self._jobs.get(uid)
@@ -128,4 +135,6 @@ class Work:
                 self._wake(job.uid.partition(":")[0])
 
     def _count(self, changed: Job) -> None:
+        if changed.disowned and self._jobs.get(changed.uid) is changed:
+            self.forget(changed.uid)
         metrics.work_running(changed.verb, sum(1 for job in self.running() if job.verb == changed.verb))

@@ -162,7 +162,7 @@ async def test_a_role_that_may_not_read_is_told_the_grants_and_the_grants_help(
     verdict = await poor.verdict(PRODUCTS)
     assert verdict.reason == Reason.InsufficientPrivilege
     postgres.sql(verdict.message.partition(" run: ")[2], name)
-    poor.context.stores.forget(SimpleNamespace(database=poor.context.stores._opened["team", "shop"]))
+    poor.context.stores.forget(SimpleNamespace(database=poor.context.stores._held.primaries["team", "shop"]))
     assert (await poor.verdict(PRODUCTS)).ready == "True"
 
 

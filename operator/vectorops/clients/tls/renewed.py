@@ -33,6 +33,12 @@ class Renewed(Generic[C]):
         self._now: C | None = None
         self._trusts: ssl.SSLContext | None = None  # what `_now` was made with
         self._users: dict[C, int] = {}
+        self._left = False
+
+    def leave(self) -> asyncio.Task[None] | None:
+        """Nobody will come again: the client is closed now, or when its last request has ended."""
+        self._left = True
+        return None if self._now is None else asyncio.ensure_future(self._part(self._now))
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[C]:
@@ -65,6 +71,7 @@ class Renewed(Generic[C]):
 
     async def _part(self, client: C) -> None:
         """Close a former client that nobody uses any more."""
-        if client is not self._now and not self._users.get(client, 0):
+        if (client is not self._now or self._left) and not self._users.get(client, 0):
             self._users.pop(client, None)
+            self._now = None if client is self._now else self._now
             await client.close()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from vectorops.clients.foreign.budget import ANSWERS
 from vectorops.clients.kubernetes_errors import Resource
 from vectorops.clients.postgres import Connection, speaking, statements
+from vectorops.clients.secrets import READING_BYTES
 from vectorops.errors import OperatorError, Stalled
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.cachewarmup.log_sql import MOST_BYTES, Log, arguments, drawn_sql, popular_sql
@@ -26,6 +28,7 @@ from vectorops.runtime.store import Store
 
 PACKAGE = "vectorops.kinds.cachewarmup"
 CONFIG_MAPS = Resource("", "v1", "configmaps")
+MOST_LINES = 20_000  # of a ConfigMap: a megabyte of searches of fifty characters
 READ_SECONDS = 120  # a scan of tens of millions of searches; a window narrows it
 GENTLE = "SET statement_timeout = '{}s'; SET default_transaction_read_only = on"
 SAMPLE = 100  # searches: a hit rate within about ten percent, nineteen times of twenty
@@ -71,7 +74,8 @@ def listed(lines: Iterable[str]) -> Chosen:
 
 async def config_map_lines(ctx: Context, namespace: str, ref: ConfigMapKeyRef) -> tuple[str, ...]:
     """The lines under the key. Raises Stalled (ConfigMapNotFound, RBACMissing)."""
-    found = await ctx.kubernetes.read(CONFIG_MAPS, namespace, ref.name)
+    async with ANSWERS.hold(READING_BYTES):
+        found = await ctx.kubernetes.read(CONFIG_MAPS, namespace, ref.name)
     if found is None:
         text = f"There is no ConfigMap {ref.name} in namespace {namespace}. {Reason.ConfigMapNotFound.next_step}"
         raise Stalled(Reason.ConfigMapNotFound, text)
@@ -79,7 +83,11 @@ async def config_map_lines(ctx: Context, namespace: str, ref: ConfigMapKeyRef) -
     if held is None:
         told = f"ConfigMap {ref.name} has no key {ref.key} in its data. {Reason.ConfigMapNotFound.next_step}"
         raise Stalled(Reason.ConfigMapNotFound, told)
-    return tuple(line for line in str(held).splitlines() if line)
+    lines = tuple(line for line in str(held).splitlines() if line)
+    if len(lines) > MOST_LINES:
+        told = f"ConfigMap {ref.name} has more than {MOST_LINES} lines under {ref.key}; leave what is searched most."
+        raise Stalled(Shared.InvalidSpec, told)
+    return lines
 
 
 async def choose(run: Run) -> Chosen:

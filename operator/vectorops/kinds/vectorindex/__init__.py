@@ -6,7 +6,7 @@ takes its name in one short transaction. `plan.py` is where to begin reading.
 
 from __future__ import annotations
 
-from vectorops.kinds.vectorindex.act import act, stop
+from vectorops.kinds.vectorindex.act import act
 from vectorops.kinds.vectorindex.deletion import holds
 from vectorops.kinds.vectorindex.figures import conditions, figures
 from vectorops.kinds.vectorindex.observation import Observation
@@ -16,6 +16,8 @@ from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.resource import COLUMNS, VectorIndexSpec, VectorIndexStatus
 from vectorops.runtime.kind import Family, Kind, Names
 
+_observer = Observer()
+
 KIND: Kind[VectorIndexSpec, Observation, VectorIndexStatus] = Kind(
     names=Names("VectorIndex", "vectorindexes", "vectorindex", "vidx"),
     family=Family.STANDING,
@@ -24,12 +26,12 @@ KIND: Kind[VectorIndexSpec, Observation, VectorIndexStatus] = Kind(
     status=VectorIndexStatus,
     reasons=Why,
     columns=COLUMNS,
-    observe=Observer().observe,
+    observe=_observer.observe,
     checks=CHECKS,
     act=act,
     figures=figures,
     conditions=conditions,
     holds=holds,
     residue="the indexes that rows of vectorops.intent with uid {uid} name, and those rows",
-    stop=stop,
+    stop=_observer.stop,
 )

@@ -15,6 +15,7 @@ from vectorops.clients import catalogue as db
 from vectorops.clients.approvals import Approved
 from vectorops.errors import OperatorError, Reason
 from vectorops.kinds.vectorindex import build, probe, steps
+from vectorops.kinds.vectorindex.act import stop as end_work
 from vectorops.kinds.vectorindex.beside import advisories, carcasses, neighbours, others_build
 from vectorops.kinds.vectorindex.canary import Canaries, Question, extension_version
 from vectorops.kinds.vectorindex.naming import build_name, index_name
@@ -51,6 +52,11 @@ class Observer:
         self._canaries = Canaries()
         self._predicates = Predicates()
         self._scans = OwnScans()
+
+    async def stop(self, ctx: Context, subject: Subject) -> None:
+        """The object is gone: what is remembered of it goes, and its work ends."""
+        self._scans.forget(subject.uid)
+        await end_work(ctx, subject)
 
     async def observe(
         self, ctx: Context, subject: Subject, spec: VectorIndexSpec, status: VectorIndexStatus

@@ -37,3 +37,7 @@ class OwnScans:
             known.base = -counted  # the statistics were reset, and ours with them
         known.scans = scans
         return max(0, known.base + counted)
+
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        self._known.pop(uid, None)

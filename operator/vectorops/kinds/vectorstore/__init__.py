@@ -35,4 +35,5 @@ KIND: Kind[VectorStoreSpec, Observation, VectorStoreStatus] = Kind(
     act=_refusals.act,
     figures=figures,
     conditions=conditions,
+    stop=_refusals.stop,
 )

@@ -42,3 +42,8 @@ class Refusals:
         ctx.stores.forget(store)
         told = ", ".join(f"{name} = {value} (was {before or 'not set'})" for name, value, before in action.changes)
         return Outcome((Event(Why.SearchSettingsSet, f'Set for new sessions of role "{action.role}": {told}.'),))
+
+    async def stop(self, ctx: Context, subject: Subject) -> None:
+        """The object is gone, and with it what was remembered of it and its accounts at the provider."""
+        self.known.pop(subject.uid, None)
+        ctx.embedders.discard(subject.uid)

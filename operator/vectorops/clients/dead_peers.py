@@ -1,0 +1,25 @@
+"""A database whose machine is gone is noticed within a minute. Refused: sockets without a network."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vectorops.clients.postgres import Connection
+
+_DEAD_PEER = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
+"""A peer whose machine is gone is noticed after a minute: by keepalives while we wait for an answer, by the last one
+(milliseconds) while it has not acknowledged what we sent: the kernel would repeat that for a quarter of an hour."""
+
+
+def keep_alive(connection: Connection) -> None:
+    """Have the kernel ask whether the peer is there."""
+    transport = getattr(connection, "_transport", None)  # asyncpg has no public way to the socket
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _DEAD_PEER:
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
