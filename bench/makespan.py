@@ -39,6 +39,7 @@ from stand.provider import Provider
 from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.clients.embedding_limits import Clock
 from vectorops.clients.embeddings import Embedders
+from vectorops.clients.hosts.reaching import POLICY
 from vectorops.clients.postgres import Databases
 from vectorops.clients.postgres import Target as Place
 from vectorops.clients.texttemplate import parse_template
@@ -146,6 +147,7 @@ class Bench:
 
     async def ours(self, rows: int) -> Took:
         """The operator's work, without Kubernetes around it."""
+        POLICY.allow("127.0.0.0/8")  # everything here is of this machine
         databases, scale = Databases(), self.scale
         embedders = Embedders(clock=Clock(lambda: time.monotonic() * scale, self.sleep))
         database = databases.open(Place(SecretStr(self.dsn)))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stand.world import LOOPBACK
+from vectorops.clients.hosts.reaching import POLICY
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from stand.proxy import Proxy
     from stand.scene import Scene
     from stand.shop import Shop
+
+POLICY.allow(",".join(LOOPBACK))  # the neighbours of the tests are processes of this machine
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,11 @@ def test_wrong_service_addresses_end_the_command_like_any_other_setting() -> Non
     assert (code, told) == (2, "VECTOROPS_SERVICE_ADDRESSES: no JSON: JSONDecodeError\n")
 
 
+def test_wrong_allowed_hosts_end_the_command_like_any_other_setting() -> None:
+    code, told = run("run", env={"VECTOROPS_ALLOWED_HOSTS": "10.0.0.0/33"})
+    assert (code, told) == (2, 'VECTOROPS_ALLOWED_HOSTS: no name, no address, no network: "10.0.0.0/33"\n')
+
+
 def test_namespaces_are_a_comma_list_each_once_and_none_means_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VECTOROPS_WATCH_NAMESPACES", raising=False)
     assert Settings().namespaces == ()

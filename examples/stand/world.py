@@ -36,6 +36,10 @@ SERVICE_ACCOUNT: Final = "vectorops"
 NAMESPACE: Final = "shop"
 READY_SECONDS: Final = 60.0
 SERVED_SECONDS: Final = 30.0
+LOOPBACK: Final = ("127.0.0.0/8", "::1/128", "*")
+"""VECTOROPS_ALLOWED_HOSTS of the stand, whose databases, providers and services are processes of one machine: loopback
+must be named, for in a cluster it is the operator's own pod; and any other name, as without the setting."""
+
 SEARCH_SERVICE: Final = ROOT / "examples" / "stand" / "service" / "deployment.yaml"
 
 
@@ -53,6 +57,7 @@ class OperatorProcess:
             "VECTOROPS_HTTP_PORT": str(self.port),
             "VECTOROPS_HTTP_HOST": "127.0.0.1",
             "VECTOROPS_LOG_FORMAT": "text",
+            "VECTOROPS_ALLOWED_HOSTS": ",".join(LOOPBACK),
             "NO_COLOR": "1",
         }
         command = argv or (sys.executable, "-m", "vectorops", "run")
@@ -150,7 +155,12 @@ class World:
     def _operate(self) -> None:
         """The operator, by its chart, under the chart's rights."""
         values: dict[str, Any] = {
-            "operator": {"logFormat": "text", "serviceAddresses": f"@{self.addresses}", **self._operator_values}
+            "operator": {
+                "logFormat": "text",
+                "serviceAddresses": f"@{self.addresses}",
+                "allowedHosts": list(LOOPBACK),
+                **self._operator_values,
+            }
         }
         Helm(self.cluster, SYSTEM_NAMESPACE).install(values)
 
@@ -166,6 +176,7 @@ class World:
         """Where everything listens."""
         install = f"{sys.executable} -m stand.helm install {RELEASE} charts/vectorops -n {SYSTEM_NAMESPACE}"
         install += f" --create-namespace --set operator.serviceAddresses=@{self.addresses}"
+        install += f" --set 'operator.allowedHosts={{{','.join(LOOPBACK)}}}'"
         yours = [] if self._with_operator else [("the operator", f"is yours to install: PYTHONPATH=examples {install}")]
         return [
             *yours,

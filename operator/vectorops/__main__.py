@@ -37,10 +37,14 @@ def run() -> None:
     """Run the operator until SIGTERM. Settings: VECTOROPS_* in the environment; Kubernetes: KUBECONFIG, or in a pod."""
     settings = _settings()
     from vectorops.app import main as serve
+    from vectorops.clients.hosts.rules import RulesInvalid
     from vectorops.clients.service_addresses import AddressesInvalid
 
     try:
         serve(settings)
+    except RulesInvalid as error:
+        typer.echo(f"VECTOROPS_ALLOWED_HOSTS: {error}", err=True)
+        raise typer.Exit(MISUSED) from None
     except AddressesInvalid as error:
         typer.echo(f"VECTOROPS_SERVICE_ADDRESSES: {error}", err=True)
         raise typer.Exit(MISUSED) from None

@@ -19,6 +19,7 @@ from typing import Any
 
 from vectorops import metrics
 from vectorops.clients.embeddings import Embedders
+from vectorops.clients.hosts.reaching import POLICY
 from vectorops.clients.kubernetes import Kubernetes
 from vectorops.clients.kubernetes_login import own_namespace
 from vectorops.clients.postgres import Databases
@@ -71,6 +72,7 @@ class Operator:
         self.crds = Crds(self.kinds, self.kubernetes)
         self.health.outdated = self.crds.told
         self.health.silence = self.kubernetes.contact.silence
+        POLICY.allow(settings.allowed_hosts)
         self.databases = Databases()
         self.work = Work(self.loops.wake)
         self.embedders = Embedders()

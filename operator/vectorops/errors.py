@@ -66,6 +66,11 @@ class Reason(Reasons):
         "Remove the annotation vectorops.dev/release to let the operator go on with the object.",
         Means.PAUSED,
     )
+    HostRefused = (
+        "HostRefused",
+        "Name another host, or have whoever runs the operator name this one in VECTOROPS_ALLOWED_HOSTS.",
+        Means.AWAITED,
+    )
     # the database
     DatabaseUnavailable = (
         "DatabaseUnavailable",

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         description="Whether a Secret must say for whom it is, by its label vectorops.dev/for. Optional: one without "
         "the label serves everybody; one for another neighbour is refused either way.",
     )
+    allowed_hosts: str = Field(
+        default="",
+        description="Comma list of names (*.example, * for any), addresses and networks that databases, providers and "
+        "services may be at. Empty: any but link-local ones and the operator's own, which only a network names.",
+    )
     service_addresses: str = Field(
         default="",
         description='Where Services are reached from outside a cluster: {"namespace/service:port": ["host:port", ...]} '

@@ -20,7 +20,7 @@ from stand.localcluster import start_local_cluster
 from stand.processnode import ProcessNode
 from stand.scene import Scene
 from stand.shop import Shop, clone_shop
-from stand.world import NAMESPACE, ROOT, SEARCH_SERVICE, prepare_namespace, secret
+from stand.world import LOOPBACK, NAMESPACE, ROOT, SEARCH_SERVICE, prepare_namespace, secret
 
 if TYPE_CHECKING:
     from stand.cluster import Cluster
@@ -42,7 +42,8 @@ class InPods:
 
     def install(self, **operator: Any) -> None:
         """helm install --wait: the operator is ready when this returns."""
-        values = {"logFormat": "text", "statusPeriodSeconds": 1, "serviceAddresses": f"@{self.node.addresses_file}"}
+        values: dict[str, Any] = {"logFormat": "text", "statusPeriodSeconds": 1, "allowedHosts": list(LOOPBACK)}
+        values |= {"serviceAddresses": f"@{self.node.addresses_file}"}
         self.values = {"operator": values | operator}
         self.helm.install(self.values)
 

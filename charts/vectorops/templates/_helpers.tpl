@@ -120,6 +120,9 @@ env:
 - {name: VECTOROPS_STATUS_PERIOD_SECONDS, value: {{ .Values.operator.statusPeriodSeconds | quote }}}
 - {name: VECTOROPS_PROGRESS_DEADLINE_SECONDS, value: {{ .Values.operator.progressDeadlineSeconds | quote }}}
 - {name: VECTOROPS_SECRET_LABELS, value: {{ .Values.operator.secretLabels | quote }}}
+{{- with .Values.operator.allowedHosts }}
+- {name: VECTOROPS_ALLOWED_HOSTS, value: {{ join "," . | quote }}}
+{{- end }}
 {{- with .Values.operator.serviceAddresses }}
 {{- if and (hasPrefix "{" .) (hasKey (fromJson .) "Error") }}
 {{- fail "operator.serviceAddresses is no JSON: write {\"namespace/service:port\": [\"host:port\"]}, or @FILE" }}

@@ -163,8 +163,10 @@ def _port(number: str) -> int:
 
 
 def _host(name: str) -> str:
-    if not name.startswith("/"):
-        name.encode("idna")  # as the resolver will; what it cannot encode (too long, empty labels) raises here
+    if name.startswith(("/", "@")):  # libpq's words for a file's socket and an abstract one
+        text = "The connection URL in the Secret names a Unix socket, which would be one of the operator's own pod. "
+        raise Stalled(Reason.HostRefused, text + Reason.HostRefused.next_step)
+    name.encode("idna")  # as the resolver will; what it cannot encode (too long, empty labels) raises here
     return name
 
 

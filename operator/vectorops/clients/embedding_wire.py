@@ -18,6 +18,7 @@ import httpx2
 
 from vectorops.clients.embedding_errors import Refusal, Unanswered, from_refusal, retry_after
 from vectorops.clients.foreign.jsontext import ERROR_BYTES
+from vectorops.clients.hosts.http import guarded
 from vectorops.clients.tls.trust import flaw
 from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
@@ -88,16 +89,17 @@ class TooLarge(httpx2.DecodingError):
 
 
 def bounded_client(timeout: float, trust: ssl.SSLContext | None) -> httpx2.AsyncClient:
-    """An HTTP client for the official one: no redirects, nothing compressed, and refusals of bounded size."""
+    """An HTTP client for the official one: no redirects, nothing compressed, bounded refusals, checked hosts."""
     import openai
 
-    return openai.DefaultAsyncHttpxClient(
+    client = openai.DefaultAsyncHttpxClient(
         follow_redirects=False,
         timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
         headers={"Accept-Encoding": "identity"},
         event_hooks={"response": [_bound]},
         verify=trust or True,
     )
+    return guarded(client)
 
 
 async def _bound(response: httpx2.Response) -> None:
@@ -136,6 +138,8 @@ def refused(error: openai.APIStatusError) -> OperatorError:
 
 def broken(cause: BaseException) -> OperatorError:
     """What a request that was not answered means."""
+    if isinstance(cause, OperatorError):  # our own, on its way through the libraries: the host is refused
+        return cause
     if isinstance(cause, httpx2.ConnectError) and (untrusted := flaw(cause)) is not None:
         text = f"the provider is not asked: {untrusted}. {Reason.ProviderTLSFailed.next_step}"
         return Stalled(Reason.ProviderTLSFailed, text)

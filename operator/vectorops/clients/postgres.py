@@ -23,6 +23,7 @@ from vectorops import metrics
 from vectorops.clients.dead_peers import keep_alive
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
 from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, bounded, counted
+from vectorops.clients.hosts.sockets import checked
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
 from vectorops.clients.sqlstate import speaking, sqlstate_of
@@ -178,6 +179,7 @@ class Database:
             with speaking("connecting to the database"), bounded():
                 connection: Connection = await asyncpg.connect(
                     **arguments,
+                    loop=checked(),
                     timeout=CONNECT_SECONDS,
                     server_settings=settings,
                     target_session_attrs=SessionAttribute.any if self._target.standby else SessionAttribute.primary,

@@ -70,8 +70,8 @@ class Wire:
 
         `wanted`: the answer is a text of lines, and these are all that is kept of it.
 
-        Raises Stalled (ServiceAuthenticationFailed, ServiceRedirects, ServiceTLSFailed), Transient (ServiceUnavailable,
-        ServiceTimeout, ServiceAnswerInvalid).
+        Raises Stalled (HostRefused, ServiceAuthenticationFailed, ServiceRedirects, ServiceTLSFailed), Transient
+        (ServiceUnavailable, ServiceTimeout, ServiceAnswerInvalid).
         """
         import httpx2
 
@@ -98,14 +98,17 @@ class Wire:
     def _client(self) -> httpx2.AsyncClient:
         import httpx2
 
+        from vectorops.clients.hosts.http import guarded
+
         if self._http is None:
-            self._http = httpx2.AsyncClient(
+            client = httpx2.AsyncClient(
                 follow_redirects=False,
                 timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # the whole is bounded by each request
                 headers={"Accept-Encoding": "identity", "User-Agent": "vectorops"},
                 verify=self._trust or True,
                 trust_env=False,  # no proxy of the environment between us and a Service
             )
+            self._http = guarded(client)
         return self._http
 
 

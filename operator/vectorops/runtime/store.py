@@ -41,7 +41,9 @@ MOST_TOKEN = 8192
 SUSPENDED_LOOK_SECONDS = 60.0
 """Ending the suspension wakes the dependants by itself; this is only for a wake that was lost."""
 
-_READ_ANEW = frozenset({Reason.AuthenticationFailed, Reason.TLSFailed, Reason.SecretInvalid, Reason.DatabaseNotFound})
+_READ_ANEW = frozenset(
+    {Reason.HostRefused, Reason.AuthenticationFailed, Reason.TLSFailed, Reason.SecretInvalid, Reason.DatabaseNotFound}
+)
 """Failures that a corrected Secret mends: the next pass reads it again instead of waiting out its minute."""
 
 _SERVICE_READ_ANEW = frozenset({Reason.ServiceAuthenticationFailed, Reason.ServiceTLSFailed})

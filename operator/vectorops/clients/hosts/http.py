@@ -1,0 +1,71 @@
+"""HTTP clients that connect only to what may be connected to.
+
+The check sits where a connection is opened, below TLS: certificates are still for the name. Where the environment names
+a proxy (HTTPS_PROXY), names are resolved there and the proxy is who refuses. What it imports is heavy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from vectorops.clients.hosts.reaching import reachable, refusal
+from vectorops.clients.hosts.rules import OWN
+
+
+class Checked(httpcore2.AsyncNetworkBackend):
+    """A network backend in front of the library's own."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """To one of the addresses that `host` may mean, all of them within `timeout`. Raises Stalled(HostRefused)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await reachable(host, port)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(type(error).__name__) from error
+        except OSError as error:
+            raise httpcore2.ConnectError(type(error).__name__) from error
+        failed: Exception | None = None
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            share = None if timeout is None else max(0.05, (timeout - (loop.time() - began)) / left)
+            try:
+                return await self._inner.connect_tcp(address, port, share, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failed = error
+        assert failed is not None, "there is at least one address"
+        raise failed
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        """Never. Raises Stalled(HostRefused)."""
+        raise refusal(OWN)
+
+    async def sleep(self, seconds: float) -> None:
+        """The library's own."""
+        await self._inner.sleep(seconds)
+
+
+def guarded(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """The client, which from here on asks before it connects. The library has no argument for that."""
+    pool = client._transport._pool  # type: ignore[attr-defined]
+    if not isinstance(pool, httpcore2.AsyncConnectionPool):
+        raise TypeError("the client's connections are opened elsewhere now")
+    pool._network_backend = Checked(pool._network_backend)
+    return client
