@@ -192,6 +192,7 @@ def store_spec(**changes: Any) -> Manifest:
                 "textTemplate": "{title}\n\n{description}",
             }
         ],
+        "watchedTables": [{"table": "searches"}],
         "healthCheckPeriodSeconds": 5,
     }
     return spec | changes

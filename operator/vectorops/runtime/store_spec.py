@@ -206,6 +206,13 @@ class TableSpec(ApiModel):
     )
 
 
+class WatchedTable(ApiModel):
+    """A table without embeddings that has to do with the searches."""
+
+    schema_name: Identifier = Field(default="public", alias="schema", description="Its schema.")
+    table: Identifier = Field(description="The table, view or materialized view, exactly as in pg_class.relname.")
+
+
 class Upper(ApiModel):
     """Bad above: warning < critical."""
 
@@ -280,6 +287,11 @@ class VectorStoreSpec(ApiModel):
     search: SearchSpec | None = Field(default=None, description="Settings of the sessions that search.")
     tables: Annotated[list[TableSpec], Field(max_length=32)] = Field(
         default_factory=list, description="Tables with embeddings; requests name them by `name`."
+    )
+    watched_tables: Annotated[list[WatchedTable], Field(max_length=32)] = Field(
+        default_factory=list,
+        description="Tables without embeddings that requests may read, such as the log of searches. No request reads a "
+        "table that stands neither here nor in `tables`, whatever the connection's role may read.",
     )
     thresholds: Thresholds = Field(default_factory=Thresholds, description="When figures are Warning and Critical.")
     health_check_period_seconds: int = Field(

@@ -167,6 +167,7 @@ class World:
             "database": {"connectionSecretRef": {"name": "db", "key": "url"}},
             "service": {"serviceRef": {"name": "api", "port": 3000}},
             "tables": [{"name": "products", "table": "products"}],
+            "watchedTables": [{"table": name} for name in ("searches", "later", "nowhere", "endless")],
             "thresholds": self.thresholds,
             **changes,
         }

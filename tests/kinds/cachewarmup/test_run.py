@@ -340,6 +340,8 @@ async def test_a_changed_list_begins_again(sql: Any, database_url: str, service:
 @pytest.mark.parametrize(
     ("wanted", "reason", "says"),
     [
+        ({"fromTable": {**LOG, "table": "payroll"}}, "TableNotDeclared", 'no table "public"."payroll"; add it to its'),
+        ({"fromTable": {**LOG, "schema": "other"}}, "TableNotDeclared", 'no table "other"."searches"'),
         ({"fromTable": {**LOG, "table": "nowhere"}}, "LogNotFound", 'no table "public"."nowhere"'),
         ({"fromTable": {**LOG, "queryColumn": "q"}}, "LogColumnNotFound", 'no column "q"'),
         ({"fromTable": {**LOG, "queryColumn": "times"}}, "LogColumnType", "must be text"),

@@ -139,6 +139,7 @@ class World:
         spec = {
             "database": {"connectionSecretRef": {"name": "db", "key": "url"}},
             "service": {"serviceRef": {"name": "api", "port": 3000}},
+            "watchedTables": [{"table": name} for name in ("log", "nowhere", "item")],
             **changes,
         }
         body = {"metadata": {"namespace": "shop", "name": "shop", "uid": "store-uid", "generation": 1}, "spec": spec}

@@ -136,6 +136,11 @@ async def test_a_table_with_a_few_rows_needs_no_tuning(world: World) -> None:
 @pytest.mark.parametrize(
     ("source", "reason", "said"),
     [
+        (
+            {"table": "payroll", "embeddingColumn": "e"},
+            Why.QueriesInvalid,
+            'no table "public"."payroll"; add it to its',
+        ),
         ({"table": "nowhere", "embeddingColumn": "e"}, Why.QueriesInvalid, 'no table "public"."nowhere"'),
         ({"table": "item", "embeddingColumn": "e"}, Why.QueriesInvalid, 'no column "public"."item"."e"'),
         ({"table": "item", "embeddingColumn": "id"}, Why.QueriesInvalid, f"not of type vector({DIMENSIONS})"),

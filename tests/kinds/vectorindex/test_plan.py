@@ -575,7 +575,11 @@ def test_messages_name_the_statement_to_run() -> None:
     )
     waits = empty(backend=backend(phase="waiting for old snapshots", blocker=blocker()))
     assert "pid 4711 (forgotten-psql), open for 3600 s" in decided(waits).message
-    assert "other/products" in decided(world(rivals=(RIVAL,))).message
+    own = replace(RIVAL, owner="shop/other")
+    assert "shop/other" in decided(world(rivals=(own,))).message
+    assert (
+        "VectorIndex of another namespace" in decided(world(rivals=(RIVAL,))).message
+    )  # whose name is not ours to tell
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------

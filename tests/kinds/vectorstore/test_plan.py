@@ -343,3 +343,11 @@ def test_a_second_pass_on_a_settled_world_says_the_same() -> None:
 
 def test_every_reason_has_a_next_step() -> None:
     assert all(reason.next_step for reason in KIND.reasons)
+
+
+def test_a_conflict_of_settings_names_no_store_of_another_namespace() -> None:
+    seen = replace(SEEN, search_rivals=("rival/secret-project", f"{SUBJECT.namespace}/other"))
+    shown = condition("SearchSettingsApplied", look(seen, search={"role": "api", "efSearch": 80}))
+    assert shown is not None and shown.reason == "SearchSettingsConflict"
+    assert f"{SUBJECT.namespace}/other and 1 of other namespaces" in shown.message
+    assert "rival" not in shown.message and "secret-project" not in shown.message

@@ -38,7 +38,9 @@ class FromTable(ApiModel):
         default=None, description="An entry of spec.tables of the VectorStore. Or name schema and table."
     )
     schema_name: Identifier = Field(default="public", alias="schema", description="Schema of `table`.")
-    table: Identifier | None = Field(default=None, description="The table, a view, or a materialized view.")
+    table: Identifier | None = Field(
+        default=None, description="The table, a view, or a materialized view; one that the store declares."
+    )
     query_column: Identifier = Field(description="The column with the text of the search.")
     count_column: Identifier | None = Field(
         default=None, description="How often the row's query was searched. Default: each row is one search."

@@ -250,7 +250,7 @@ class Reason(Reasons):
     )
     TableNotDeclared = (
         "TableNotDeclared",
-        "Name an entry of spec.tables of the VectorStore in a new request, or schema and table.",
+        "Add the table to spec.watchedTables of the VectorStore, or name an entry of its spec.tables in a new request.",
         Means.AWAITED,
     )
     LogNotFound = "LogNotFound", "Create the table, or name it correctly in a new request.", Means.AWAITED

@@ -152,6 +152,8 @@ async def _log(store: Store, wanted: FromTable) -> Log:
             text = f"VectorStore {store.name} declares no table {wanted.table_name}; it has: {known}. "
             raise Stalled(Reason.TableNotDeclared, text + Reason.TableNotDeclared.next_step)
         schema, table = entry.schema_name, entry.table
+    elif not store.lets_read(schema, table):
+        raise Stalled(Reason.TableNotDeclared, store.to_let_read(schema, table))
     log = Log(
         schema,
         table,

@@ -55,6 +55,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         service, catalogue = await ctx.stores.service(store), await ctx.stores.ready(store, FRESH)
     else:
         catalogue, index = await index_of(ctx, store, spec)
+    _check_log(store, spec)
     search = store.spec.search
     role = spec.role or (search.role if search is not None else None)
     if spec.apply is Apply.ROLE and role is None:
@@ -79,6 +80,13 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
     ctx.work.forget(subject.uid)
     job = ctx.work.start(subject.uid, "tuning", partial(work, run=run))
     job.notes.setdefault("run", run)  # seen by the next pass, which may come before the work's first step
+
+
+def _check_log(store: Store, spec: Spec) -> None:
+    """Only what the store declares is read. Raises Stalled(QueriesInvalid)."""
+    asked = spec.queries.from_table if spec.queries is not None else None
+    if asked is not None and not store.lets_read(asked.schema_name, asked.table):
+        raise Stalled(Reason.QueriesInvalid, store.to_let_read(asked.schema_name, asked.table))
 
 
 async def _embedder(ctx: Context, store: Store, spec: Spec) -> Embedder | None:

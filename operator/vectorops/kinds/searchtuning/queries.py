@@ -20,7 +20,7 @@ class FromTable(ApiModel):
     )
 
     schema_name: Identifier = Field(default="public", alias="schema", description="Schema of the table.")
-    table: Identifier = Field(description="A table with a row for each search.")
+    table: Identifier = Field(description="A table with a row for each search; one that the store declares.")
     query_column: Identifier | None = Field(
         default=None, description="Texts: embedded with the store's queryModel and queryPrefix, which costs tokens."
     )

@@ -27,6 +27,7 @@ from vectorops.kinds.vectorindex.reasons import Why
 from vectorops.kinds.vectorindex.sizing import LOADING_SHARE, Estimate, remaining
 from vectorops.runtime.kind import Verdict
 from vectorops.runtime.rounding import size_text
+from vectorops.runtime.tenancy import named
 
 LOOK_AGAIN = 2.0  # seconds: the pace of progress; status is written less often than that
 CANCEL_AGAIN = timedelta(seconds=5)  # a cancel can arrive between two statements and be lost
@@ -175,8 +176,8 @@ def report(look: Look) -> Verdict:
 
 def conflict(look: Look) -> str:
     """Who else claims the index."""
-    names = ", ".join(sorted(r.owner for r in rivals(look)))
-    return f"The index is also claimed by VectorIndex {names}: only one object can manage it."
+    others = named(look.subject.namespace, "VectorIndex", (rival.owner for rival in rivals(look)))
+    return f"The index is also claimed by {others}: only one object can manage it."
 
 
 def _words(look: Look) -> tuple[Why, str]:

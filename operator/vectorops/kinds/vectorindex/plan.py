@@ -43,6 +43,7 @@ from vectorops.kinds.vectorindex.resource import ManagementPolicy
 from vectorops.kinds.vectorindex.rules import birth_text
 from vectorops.kinds.vectorindex.sql import drop_index_sql
 from vectorops.runtime.kind import Verdict
+from vectorops.runtime.tenancy import named
 
 SETTLED_LOOK = 30.0  # seconds: as often as a store is swept by default; the catalogue is shared, so it costs nothing
 
@@ -96,8 +97,9 @@ def dead_claim(look: Look) -> Verdict | None:
     dead = next((r for r in look.observed.rivals if not r.alive), None)
     if dead is None or look.spec.management_policy is ManagementPolicy.OBSERVE:
         return None
+    gone = named(look.subject.namespace, "VectorIndex", [dead.owner])
     action = TakeOver(dead.uid, index_name(look.spec), look.spec.run_token)
-    return goes_on(look, Why.Adopting, f"The claim of {dead.owner}, which is gone, is taken over.", action)
+    return goes_on(look, Why.Adopting, f"The claim of {gone}, gone by now, is taken over.", action)
 
 
 def claim_is_over(look: Look) -> Verdict | None:

@@ -17,6 +17,7 @@ from vectorops.kinds.vectorindex import sql
 from vectorops.kinds.vectorindex.actions import Swap
 from vectorops.kinds.vectorindex.observation import Step
 from vectorops.kinds.vectorindex.reasons import Why
+from vectorops.runtime.tenancy import named
 
 QUERIES = statements("vectorops.kinds.vectorindex")
 SWAP_LOCK_MILLISECONDS = "2000"  # of lock_timeout: a queue behind ALTER INDEX holds up every search
@@ -152,8 +153,8 @@ async def refuse_rivals(connection: Connection, owner: Owner, schema: str, name:
     with speaking("reading the claims"):
         others = await connection.fetch(QUERIES["find_other_claims"], schema, name, owner.uid)
     if others:
-        names = ", ".join(sorted(row["owner"] for row in others))
-        raise Stalled(Why.ConflictingManagers, f"The index is also claimed by VectorIndex {names}.")
+        rivals = named(owner.name.split("/", 1)[0], "VectorIndex", (row["owner"] for row in others))
+        raise Stalled(Why.ConflictingManagers, f"The index is also claimed by {rivals}.")
 
 
 async def send_drop(connection: Connection, schema: str, name: str) -> None:

@@ -14,6 +14,7 @@ from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import SearchStatus, VectorStoreStatus
 from vectorops.runtime.kind import Condition, View
 from vectorops.runtime.store_spec import IterativeScan, SearchSpec, VectorStoreSpec
+from vectorops.runtime.tenancy import named
 
 Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
 
@@ -76,8 +77,8 @@ def search_condition(look: Look) -> Condition | None:
     if catalogue is None or catalogue.extension is None:
         return _said("Unknown", Why.NoFigures, "The database was not reached, or has no pgvector.")
     if look.observed.search_rivals:
-        names = ", ".join(look.observed.search_rivals)
-        text = f'VectorStore {names} declares other settings for role "{spec.role}" in the same database.'
+        rivals = named(look.subject.namespace, "VectorStore", look.observed.search_rivals)
+        text = f'Other settings for role "{spec.role}" in the same database are declared by {rivals}.'
         return _said("False", Why.SearchSettingsConflict, f"{text} {Why.SearchSettingsConflict.next_step}")
     failed, missing = look.observed.set_failure, drift(look)
     if missing and failed is not None:
