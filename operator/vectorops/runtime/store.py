@@ -69,16 +69,6 @@ class Store:
         text = f"VectorStore {self.name} has no table named {name} (it has: {known}); add it to spec.tables."
         raise Stalled(Reason.TargetNotFound, text)
 
-    def lets_read(self, schema: str, table: str) -> bool:
-        """Whether a request may read that table: whoever may write requests is not by that the role in the database."""
-        declared = {(one.schema_name, one.table) for one in self.spec.tables}
-        return (schema, table) in declared | {(one.schema_name, one.table) for one in self.spec.watched_tables}
-
-    def to_let_read(self, schema: str, table: str) -> str:
-        """What to do about a table that no request may read."""
-        name = f'"{schema}"."{table}"'
-        return f"VectorStore {self.name} declares no table {name}; add it to its spec.watchedTables."
-
 
 class Stores:
     """Every VectorStore this process has heard of, and the snapshots of their databases."""

@@ -23,9 +23,9 @@ from vectorops.runtime.api import (
     Rule,
     SecretKeyRef,
 )
+from vectorops.runtime.thresholds import Thresholds
 
 Prefix = Annotated[str, Field(max_length=256, pattern=names.TEXT)]
-Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 class Scheme(StrEnum):
@@ -211,69 +211,6 @@ class WatchedTable(ApiModel):
 
     schema_name: Identifier = Field(default="public", alias="schema", description="Its schema.")
     table: Identifier = Field(description="The table, view or materialized view, exactly as in pg_class.relname.")
-
-
-class Upper(ApiModel):
-    """Bad above: warning < critical."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(rule="self.warning < self.critical", message="warning must be below critical: critical is the worse one."),
-    )
-
-
-class Lower(ApiModel):
-    """Bad below: warning > critical."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(rule="self.warning > self.critical", message="warning must be above critical: critical is the worse one."),
-    )
-
-
-class Latency(Upper):
-    """Milliseconds."""
-
-    warning: int = Field(default=500, ge=1, le=600_000, description="Above it: Warning.")
-    critical: int = Field(default=2000, ge=1, le=600_000, description="Above it: Critical.")
-
-
-class ErrorRate(Upper):
-    """Percent of searches."""
-
-    warning: Percent = Field(default=2, description="Above it: Warning.")
-    critical: Percent = Field(default=5, description="Above it: Critical.")
-
-
-class PoolUtilization(Upper):
-    """Percent of the pool."""
-
-    warning: Percent = Field(default=80, description="Above it: Warning.")
-    critical: Percent = Field(default=95, description="Above it: Critical.")
-
-
-class Coverage(Lower):
-    """Percent of the rows that could be embedded."""
-
-    warning: Percent = Field(default=80, description="Below it: Warning.")
-    critical: Percent = Field(default=50, description="Below it: Critical.")
-
-
-class HitRate(Lower):
-    """Percent of the cache's lookups."""
-
-    warning: Percent = Field(default=50, description="Below it: Warning.")
-    critical: Percent = Field(default=30, description="Below it: Critical.")
-
-
-class Thresholds(ApiModel):
-    """When a figure is a Warning and when Critical; the defaults are the runbook's Key Metrics."""
-
-    p95_latency_milliseconds: Latency = Field(default_factory=Latency, description="p95 of the search latency.")
-    error_rate_percent: ErrorRate = Field(default_factory=ErrorRate, description="Failed searches.")
-    embedding_coverage_percent: Coverage = Field(
-        default_factory=Coverage, description="Embedded rows of those that have a text; of the worst table."
-    )
-    cache_hit_rate_percent: HitRate = Field(default_factory=HitRate, description="Hits of the query cache.")
-    pool_utilization_percent: PoolUtilization = Field(default_factory=PoolUtilization, description="Use of the pool.")
 
 
 class VectorStoreSpec(ApiModel):

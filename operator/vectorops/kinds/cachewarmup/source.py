@@ -25,6 +25,7 @@ from vectorops.kinds.cachewarmup.resource import Reason
 from vectorops.kinds.cachewarmup.run import Run
 from vectorops.runtime.context import Context
 from vectorops.runtime.store import Store
+from vectorops.runtime.tenancy import not_declared
 
 PACKAGE = "vectorops.kinds.cachewarmup"
 CONFIG_MAPS = Resource("", "v1", "configmaps")
@@ -152,8 +153,8 @@ async def _log(store: Store, wanted: FromTable) -> Log:
             text = f"VectorStore {store.name} declares no table {wanted.table_name}; it has: {known}. "
             raise Stalled(Reason.TableNotDeclared, text + Reason.TableNotDeclared.next_step)
         schema, table = entry.schema_name, entry.table
-    elif not store.lets_read(schema, table):
-        raise Stalled(Reason.TableNotDeclared, store.to_let_read(schema, table))
+    elif refusal := not_declared(store.spec, store.name, schema, table):
+        raise Stalled(Reason.TableNotDeclared, refusal)
     log = Log(
         schema,
         table,

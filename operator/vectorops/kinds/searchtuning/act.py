@@ -22,6 +22,7 @@ from vectorops.runtime.backfills import unfilled
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Expire, Outcome, Subject
 from vectorops.runtime.store import Store
+from vectorops.runtime.tenancy import not_declared
 
 DROP_SECONDS = 15  # the pass waits for it; a session that reads the copy, a backup say, holds it up
 GRACE = 12.0  # seconds for the statement in hand
@@ -85,8 +86,8 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
 def _check_log(store: Store, spec: Spec) -> None:
     """Only what the store declares is read. Raises Stalled(QueriesInvalid)."""
     asked = spec.queries.from_table if spec.queries is not None else None
-    if asked is not None and not store.lets_read(asked.schema_name, asked.table):
-        raise Stalled(Reason.QueriesInvalid, store.to_let_read(asked.schema_name, asked.table))
+    if asked is not None and (refusal := not_declared(store.spec, store.name, asked.schema_name, asked.table)):
+        raise Stalled(Reason.QueriesInvalid, refusal)
 
 
 async def _embedder(ctx: Context, store: Store, spec: Spec) -> Embedder | None:

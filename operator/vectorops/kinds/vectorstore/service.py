@@ -15,7 +15,8 @@ from vectorops.kinds.vectorstore.reasons import Why
 from vectorops.kinds.vectorstore.resource import Observed, VectorStoreStatus
 from vectorops.runtime.kind import Condition, View
 from vectorops.runtime.rounding import two_digits
-from vectorops.runtime.store_spec import ErrorRate, HitRate, Latency, PoolUtilization, VectorStoreSpec
+from vectorops.runtime.store_spec import VectorStoreSpec
+from vectorops.runtime.thresholds import ErrorRate, HitRate, Latency, PoolUtilization
 
 Look = View[VectorStoreSpec, Observation, VectorStoreStatus]
 
