@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import kopf
@@ -29,9 +29,11 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT = 30  # seconds for one request of Kopf's own; listings of thousands of objects take one or two
 CONNECT_TIMEOUT = 10  # seconds
+CHUNK = 500  # objects in one answer to the first listing: what thousands take when parsed is not given back
 IDLE_TIMEOUT = 0.5  # seconds that Kopf keeps an object's worker, with its last body, for more events; 5 by default
 LOOK = 5.0  # seconds between two looks whether all watchers run
 MISSED = 2  # looks in a row at which one was missing: Kopf takes ten seconds to end after one has failed, or for ever
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the whole object once more, by `kubectl apply`
 END_SECONDS = 10.0  # for Kopf to end when told to; nothing of it needs saving, so then it is left
 
 
@@ -51,6 +53,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = REQUEST_TIMEOUT
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.watching.connect_timeout = CONNECT_TIMEOUT
+    settings.watching.chunk_size = CHUNK
 
 
 def bind(kinds: Collection[Kind[Any, Any, Any]], deliver: Callable[..., None]) -> kopf.OperatorRegistry:
@@ -71,7 +74,16 @@ def bind(kinds: Collection[Kind[Any, Any, Any]], deliver: Callable[..., None]) -
 def _watch(registry: kopf.OperatorRegistry, kind: Kind[Any, Any, Any], deliver: Callable[..., None]) -> None:
     @kopf.on.event(GROUP, VERSION, kind.names.plural, registry=registry, id=kind.names.plural)
     async def seen(type: str | None, body: kopf.Body, **_: Any) -> None:
-        deliver(kind, dict(body), deleted=type == "DELETED")
+        deliver(kind, slim(body), deleted=type == "DELETED")
+
+
+def slim(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The object without what only its writers keep there, which is most of it: bodies are held until the next pass."""
+    meta = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    annotations = dict(meta.get("annotations") or {})
+    annotations.pop(LAST_APPLIED, None)
+    meta["annotations"] = annotations
+    return {**{key: body[key] for key in ("spec", "status") if key in body}, "metadata": meta}
 
 
 class Watch:
