@@ -142,7 +142,7 @@ class VectorIndexSpec(CommonSpec):
         default=600,
         ge=0,
         le=86400,
-        description="How long a deletion may wait for an unreachable database before it lets go.",
+        description="How long a deletion tries to reach its database before it lets go, from the first try on.",
     )
     rebuild: Rebuild = Field(default_factory=Rebuild, description="What causes a rebuild.")
     probe: Probe = Field(default_factory=Probe, description="Whether and how the recall is measured.")
