@@ -46,6 +46,7 @@ class Api:
     def __init__(self, error: OperatorError | None = None) -> None:
         self.error = error
         self.sent: list[tuple[str, float]] = []
+        self.told: list[str] = []
         self.now = 0.0
         self.version = 100
 
@@ -62,7 +63,8 @@ class Api:
     async def replace_status(self, *_: Any) -> dict[str, Any]:
         return self._answer("status", self.error)
 
-    async def create_event(self, *_: Any) -> str:
+    async def create_event(self, _: str, event: dict[str, Any]) -> str:
+        self.told.append(event["reason"])
         return "event"
 
     async def patch_event(self, *_: Any) -> bool:
@@ -232,3 +234,37 @@ def test_an_error_backs_off_and_a_success_ends_it() -> None:
     fine = replace(failing, backs_off=0.0, look_again=2.0)
     pace.saw(fine)
     assert pace.next_pass(fine, deadline=float("inf"), asked=0.0) == 2.0
+
+
+@pytest.mark.parametrize("deleted", ["2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z"])
+async def test_neither_a_deletion_of_long_ago_nor_a_wrong_clock_gives_anything_up(deleted: str) -> None:
+    api, left = Api(), ["the index"]
+
+    def undone(view: View[Any, Any, Any]) -> Verdict:
+        return Verdict(Reason.Deleting, "undoing", action=Poke() if left else None, look_again=1.0)
+
+    async def act(*_: Any) -> Outcome:
+        left.clear()
+        return Outcome()
+
+    one = replace(kind(undone), act=act, holds=lambda view: bool(left))
+    await passes_in(30, api, one, deletionTimestamp=deleted, finalizers=[FINALIZER])
+    assert not left, "the former code: released at once, untried"
+    assert api.times("finalizer"), "and it goes"
+    assert "Abandoned" not in api.told
+
+
+async def test_what_is_given_up_is_told_once_and_only_after_every_try(caplog: pytest.LogCaptureFixture) -> None:
+    api = Api()
+
+    async def observe(*_: Any) -> None:
+        api.sent.append(("look", api.now))
+        raise Transient(Reason.DatabaseUnavailable, "down")
+
+    one = replace(kind(undoing), observe=observe, residue="what {uid} made")
+    await passes_in(700, api, one, deletionTimestamp="2020-01-01T00:00:00Z", finalizers=[FINALIZER])
+    released = api.times("finalizer")[0]
+    assert released >= 600, "the limit, from the first try on"
+    assert len([at for at in api.times("look") if at < released]) >= 30
+    assert api.told.count("Abandoned") == 1
+    assert "left outside may be what u made, in the database of VectorStore" in caplog.text
