@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Collection
@@ -18,6 +19,7 @@ from datetime import timedelta
 from typing import Any
 
 from vectorops import metrics
+from vectorops.clients.apiserver.lease import Leadership
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.hosts.reaching import POLICY
 from vectorops.clients.kubernetes import Kubernetes
@@ -55,7 +57,16 @@ EXIT_TIMEOUT = 60.0  # seconds after which a stop that hangs ends the process; b
 def main(settings: Settings) -> None:
     """Run the operator until it is told to stop. Raises AddressesInvalid before anything is begun."""
     configure_logging(settings.log_format, settings.log_level)
-    asyncio.run(Operator(settings).run())
+    operator = Operator(settings)
+    asyncio.run(operator.run())
+    if operator.deposed:
+        begin_anew()
+
+
+def begin_anew() -> None:
+    """The same process with nothing of its past, as a standby: an exit would be counted as a crash."""
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, "-m", "vectorops", "run"])  # noqa: S606 - this very program, no shell
 
 
 class Operator:
@@ -97,8 +108,18 @@ class Operator:
             self.watch.covers,
             also=self.crds.look,
         )
+        self.lease = self._candidate()
+        self.deposed = False
         self._watching: asyncio.Task[None] | None = None
         self.stopped = asyncio.Event()
+
+    def _candidate(self) -> Leadership | None:
+        """With leader election: the claim to the lease, which every write to the API server then asks."""
+        if not self.settings.leader_election:
+            return None
+        lease = Leadership(self.kubernetes.send, self.settings.lease_namespace, self.settings.lease_name)
+        self.kubernetes.fence = lease.deposed
+        return lease
 
     async def run(self) -> None:
         """Serve, watch, and stop in order. Ends when it is told to stop."""
@@ -108,17 +129,45 @@ class Operator:
         if self.settings.service_addresses:
             logger.info("service addresses: %s", self.addresses.describe())
         metrics.built()
-        self._watching = asyncio.create_task(self.watchdog.run(), name="watchdog")
-        self._watching.add_done_callback(self._unwatched)
-        side = [asyncio.create_task(self.health.tick(), name="tick"), self._watching]
+        side = [asyncio.create_task(self.health.tick(), name="tick")]
         try:
-            await self._keep_watching()
+            if await self._leads(side):
+                self._watching = asyncio.create_task(self.watchdog.run(), name="watchdog")
+                self._watching.add_done_callback(self._unwatched)
+                side.append(self._watching)
+                await self._keep_watching()
         finally:
+            await self.stop()
             for task in side:
                 task.cancel()
-            await self.stop()
             await self.watch.end()
+            await asyncio.gather(*side, return_exceptions=True)
+            if self.lease is not None:
+                await self.lease.release()  # nothing of ours is at work by now
             await self.kubernetes.close()
+
+    async def _leads(self, side: list[asyncio.Task[None]]) -> bool:
+        """At once, or, with a lease, when it is ours; a standby is ready. False: told to stop meanwhile."""
+        if self.lease is None:
+            return True
+        begins, self.health.not_ready = self.health.not_ready, None
+        logger.info("standing by: another operator may lead; ours is %s", self.lease.identity)
+        if not await self.lease.lead(self.stopped):
+            return False
+        self.health.not_ready = begins
+        metrics.led(True)
+        logger.info("leading: lease %s/%s is ours", self.lease.namespace, self.lease.name)
+        side.append(asyncio.create_task(self._keep_leading(self.lease), name="lease"))
+        return True
+
+    async def _keep_leading(self, lease: Leadership) -> None:
+        await lease.keep()
+        if self.stopped.is_set():
+            return
+        self.deposed = True
+        metrics.led(False)
+        logger.error("the lease was lost: letting go of everything, then standing by")
+        self._ends()
 
     async def _keep_watching(self) -> None:
         """Watch until told to stop. Whatever ends the watch before, nothing of the work ends with it."""
@@ -152,6 +201,10 @@ class Operator:
 
     def _told(self, number: signal.Signals) -> None:
         logger.info("%s: stopping", number.name)
+        self.deposed = False
+        self._ends()
+
+    def _ends(self) -> None:
         self.stopped.set()
         last = threading.Timer(EXIT_TIMEOUT, os._exit, (1,))  # of a thread: the loop itself may be what hangs
         last.daemon = True

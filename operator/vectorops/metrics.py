@@ -52,6 +52,7 @@ EMBEDDING_REQUESTS: Final = Counter(
 ROWS_EMBEDDED: Final = Counter("vectorops_rows_embedded", "Rows whose embedding was written.")
 LOOP_LAG: Final = Gauge("vectorops_loop_lag_seconds", "How late the event loop's last heartbeat was.")
 WORK_RUNNING: Final = Gauge("vectorops_work_running", "Pieces of long work that run now.", ["name"])
+LEADING: Final = Gauge("vectorops_leading", "1 where this process leads by a lease, 0 where it does not.")
 BUILD_INFO: Final = Gauge("vectorops_build_info", "Always 1; the version is in the label.", ["version"])
 
 
@@ -193,6 +194,11 @@ def loop_lag(seconds: float) -> None:
 def work_running(name: str, count: int) -> None:
     """So many pieces of this long work run now."""
     WORK_RUNNING.labels(name).set(count)
+
+
+def led(leads: bool) -> None:
+    """This process leads from now on, or does no more."""
+    LEADING.set(leads)
 
 
 def built() -> None:

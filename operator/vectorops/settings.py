@@ -6,9 +6,9 @@ are named in specs and read from Kubernetes), and values of the right type that 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vectorops.names import is_label
@@ -68,6 +68,15 @@ class Settings(BaseSettings):
         "as JSON, or @FILE with the same, read again when it changes. Empty: by the cluster's DNS.",
     )
 
+    leader_election: bool = Field(
+        default=False,
+        description="Lead or stand by, by a Lease. Without it one operator alone may run.",
+    )
+    lease_namespace: str = Field(default="", description="Namespace of that Lease: the operator's own.")
+    lease_name: str = Field(
+        default="vectorops", description="Its name: one for all operators that serve the same namespaces."
+    )
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -85,6 +94,12 @@ class Settings(BaseSettings):
         if wrong:
             raise ValueError(f"no name of a namespace: {', '.join(wrong)}")
         return value
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.leader_election and not is_label(self.lease_namespace):
+            raise ValueError("leader election needs a namespace for its Lease: set VECTOROPS_LEASE_NAMESPACE")
+        return self
 
     @property
     def namespaces(self) -> tuple[str, ...]:

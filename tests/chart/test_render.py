@@ -29,6 +29,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "namespaced": {"scope": "Namespaced"},
     "digest": {"image": {"digest": DIGEST}, "imagePullSecrets": [{"name": "registry"}]},
     "Secrets in some": {"rbac": {"secretsIn": ["default", "kube-public"], "configMaps": False}},
+    "standby": {"replicas": 2, "leaderElection": True},
     "walled in": {"networkPolicy": {"enabled": True}},
     "walled in and out": {
         "networkPolicy": {
@@ -123,6 +124,31 @@ def test_pods_are_restricted_and_a_digest_wins() -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["containers"][0]["image"] == f"vectorops@{DIGEST}"
         assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_lease_and_its_role_come_with_the_election_and_only_then() -> None:
+    made, plain = rendered(MATRIX["standby"]), rendered({})
+    lease = {
+        "name": "vectorops-lease",
+        "rules": [
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": ["vectorops"],
+                "verbs": ["get", "update"],
+            },
+        ],
+    }
+    assert [{"name": r["metadata"]["name"], "rules": r["rules"]} for r in of_kind(made, "Role")] == [lease]
+    assert of_kind(made, "Role")[0]["metadata"]["namespace"] == "vectorops-system"
+    assert of_kind(plain, "Role") == []
+    (deployment,), (one,) = of_kind(made, "Deployment"), of_kind(plain, "Deployment")
+    assert (deployment["spec"]["replicas"], one["spec"]["replicas"]) == (2, 1)
+    env = {e["name"]: e["value"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["VECTOROPS_LEADER_ELECTION"] == "true"
+    assert (env["VECTOROPS_LEASE_NAMESPACE"], env["VECTOROPS_LEASE_NAME"]) == ("vectorops-system", "vectorops")
+    assert "VECTOROPS_LEADER_ELECTION" not in str(one)
 
 
 def test_the_approval_policy_is_off_by_a_value() -> None:

@@ -24,6 +24,7 @@ def env(**variables: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "several operators without a lease": ({"replicas": 2}, "leaderElection"),
     "a level that is none": ({"operator": {"logLevel": "LOUD"}}, "logLevel"),
     "a misspelt value": ({"imgae": {}}, "imgae"),
     "a misspelt value below": ({"image": {"pullSecrets": []}}, "pullSecrets"),
@@ -136,7 +137,7 @@ def test_values_schema_and_page_name_the_same_values() -> None:
 
 
 def test_every_setting_of_the_process_has_a_value_of_the_chart() -> None:
-    values = {"operator": {"serviceAddresses": "{}"}}
+    values = {"operator": {"serviceAddresses": "{}"}, "leaderElection": True}
     (deployment,) = of_kind(rendered(values), "Deployment")
     rendered_names = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     wanted = {f"VECTOROPS_{name.upper()}" for name in Settings.model_fields.keys() - NOT_RENDERED}

@@ -119,6 +119,11 @@ env:
 - {name: VECTOROPS_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}
 - {name: VECTOROPS_STATUS_PERIOD_SECONDS, value: {{ .Values.operator.statusPeriodSeconds | quote }}}
 - {name: VECTOROPS_PROGRESS_DEADLINE_SECONDS, value: {{ .Values.operator.progressDeadlineSeconds | quote }}}
+{{- if .Values.leaderElection }}
+- {name: VECTOROPS_LEADER_ELECTION, value: "true"}
+- {name: VECTOROPS_LEASE_NAMESPACE, value: {{ .Release.Namespace | quote }}}
+- {name: VECTOROPS_LEASE_NAME, value: {{ include "vectorops.fullname" . | quote }}}
+{{- end }}
 - {name: VECTOROPS_SECRET_LABELS, value: {{ .Values.operator.secretLabels | quote }}}
 {{- with .Values.operator.allowedHosts }}
 - {name: VECTOROPS_ALLOWED_HOSTS, value: {{ join "," . | quote }}}

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vectorops import __version__
@@ -43,6 +43,7 @@ CONNECT_TIMEOUT = 5.0  # seconds; of those for the TCP connection: a host that i
 
 SECRETS = Resource("", "v1", "secrets")
 EVENTS = Resource("events.k8s.io", "v1", "events")
+FENCED = (GROUP, EVENTS.group)  # what a replaced process must not write: objects, statuses, events
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 
@@ -59,9 +60,8 @@ class Kubernetes:
         self._api: Any = None
         self._connecting = asyncio.Lock()
         self._credentials_stale = False
-        self.refused = Refusals()
-        self.contact = Contact()
-        self.reviews = Reviews(self._send)
+        self.refused, self.contact, self.reviews = Refusals(), Contact(), Reviews(self.send)
+        self.fence: Callable[[], OperatorError | None] = lambda: None  # why nothing of ours may be written now
 
     # -- our own kinds ------------------------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Kubernetes:
         accept = METADATA_ONLY if metadata_only else "application/json"
         query = {"resourceVersion": resource_version} if resource_version else {}
         try:
-            return await self._send(request, "GET", query=query, headers={"Accept": accept})
+            return await self.send(request, "GET", query=query, headers={"Accept": accept})
         except Missing as exc:
             message = f"{request.resource.rule_name} is not served: apply the CRDs of this version"
             raise Transient(Reason.KubernetesUnavailable, message) from exc
@@ -92,14 +92,14 @@ class Kubernetes:
         Every authenticated account may ask. Who watches only what was served at start must wait for all of it first.
         """
         try:
-            listing = await self._send(Request("get", _own("")), "GET")
+            listing = await self.send(Request("get", _own("")), "GET")
         except Missing:
             return frozenset()
         return frozenset(str(one["name"]) for one in listing.get("resources", ()) if "/" not in one["name"])
 
     async def schemas(self) -> dict[str, Json]:
         """The served schema of each of our kinds, by its name."""
-        return by_kind(await self._send(Document("get", _own("")), "GET"), GROUP, VERSION)
+        return by_kind(await self.send(Document("get", _own("")), "GET"), GROUP, VERSION)
 
     async def replace_status(self, plural: str, namespace: str, name: str, uid: str, status: Json) -> Json | None:
         """Make `status` the object's whole status, in one request. Returns the object as it is now.
@@ -136,7 +136,7 @@ class Kubernetes:
         """Delete one object of ours, if it still is the one with this uid; nothing when it is gone."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         with contextlib.suppress(Missing, Conflict):  # gone, or another one bears its name
-            await self._send(Request("delete", _own(plural), namespace, name), "DELETE", body=body)
+            await self.send(Request("delete", _own(plural), namespace, name), "DELETE", body=body)
 
     async def may(self, verb: str, plural: str, namespace: str | None) -> Stalled | None:
         """None where we may do that with our kind in the namespace (None: in all), else the error that names the rule.
@@ -151,7 +151,7 @@ class Kubernetes:
     async def read(self, resource: Resource, namespace: str | None, name: str) -> Json | None:
         """One object of any kind by name, or None. `namespace` is None for kinds without one."""
         try:
-            return await self._send(Request("get", resource, namespace, name), "GET")
+            return await self.send(Request("get", resource, namespace, name), "GET")
         except Missing:
             return None
 
@@ -167,7 +167,7 @@ class Kubernetes:
         """
         body = {"apiVersion": "events.k8s.io/v1", "kind": "Event", **event}
         try:
-            created = await self._send(Request("create", EVENTS, namespace), "POST", body=body)
+            created = await self.send(Request("create", EVENTS, namespace), "POST", body=body)
         except (Missing, _NamespaceEnds):
             return ""
         except Conflict:
@@ -177,7 +177,7 @@ class Kubernetes:
     async def patch_event(self, namespace: str, name: str, patch: Json) -> bool:
         """Merge `patch` (the series, say) into an Event. False when it has expired: create a new one."""
         try:
-            await self._send(Request("patch", EVENTS, namespace, name), "PATCH", body=patch)
+            await self.send(Request("patch", EVENTS, namespace, name), "PATCH", body=patch)
         except (Missing, _NamespaceEnds):
             return False
         return True
@@ -192,7 +192,7 @@ class Kubernetes:
 
     async def _patch_own(self, request: Request, uid: str, body: Json | Operations) -> Json | None:
         try:
-            return await self._send(request, "PATCH", body=body)
+            return await self.send(request, "PATCH", body=body)
         except Missing:
             return None
         except (Conflict, Refused):
@@ -203,7 +203,7 @@ class Kubernetes:
                 return None
             raise
 
-    async def _send(
+    async def send(
         self,
         request: Request,
         method: str,
@@ -213,6 +213,8 @@ class Kubernetes:
         body: Json | Operations | None = None,
     ) -> Json:
         """Send and read, once. Every way in which it can fail leaves here as one of the operator's errors."""
+        if method != "GET" and request.resource.group in FENCED and (deposed := self.fence()) is not None:
+            raise deposed
         sent_query = dict(query or {})
         sent_headers = {"Accept": "application/json", **(headers or {})}
         if body is not None:

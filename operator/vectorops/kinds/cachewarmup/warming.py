@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from functools import partial
 
+from vectorops.clients.claims import alone
 from vectorops.errors import OperatorError, Stalled, frames
 from vectorops.errors import Reason as Shared
 from vectorops.kinds.cachewarmup.measuring import measure
@@ -29,7 +31,10 @@ async def work(job: Job, run: Run) -> None:
     """All of it. What ended it stands in the run, whose owner is then woken."""
     job.notes["run"] = run
     try:
-        await _steps(run)
+        async with alone(run.store.database, f"CacheWarmup of {job.name}", partial(_deposed, run)):
+            await _steps(run)
+        if run.fatal is not None:
+            raise run.fatal
         run.finished = not run.stopping
     except OperatorError as error:
         run.error = Trouble(error.reason, error.message, isinstance(error, Stalled))
@@ -39,6 +44,10 @@ async def work(job: Job, run: Run) -> None:
         run.error = Trouble(Shared.InternalError, text)
     finally:
         run.waiting, run.ended_at = None, datetime.now(UTC)
+
+
+def _deposed(run: Run) -> None:
+    run.fatal = Stalled(Shared.Deposed, f"Another process warms this service. {Shared.Deposed.next_step}")
 
 
 async def _steps(run: Run) -> None:

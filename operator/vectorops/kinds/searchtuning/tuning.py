@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 
+from vectorops.clients.claims import alone
 from vectorops.clients.postgres import Connection
 from vectorops.errors import OperatorError, Stalled, Waiting, frames
 from vectorops.errors import Reason as Shared
@@ -39,12 +41,13 @@ async def work(job: Job, run: Run) -> None:
     """All of it. What ended it stands in the run, whose owner is then woken."""
     job.notes["run"] = run
     try:
-        if run.spec.runner is Runner.SERVICE:
-            await ask_service(run)
-        else:
-            await _measure(run)
-            await compare(run, choose)
-        await apply(run)
+        async with alone(run.database, f"SearchTuning {run.uid}", partial(_deposed, run)):
+            if run.spec.runner is Runner.SERVICE:
+                await ask_service(run)
+            else:
+                await _measure(run)
+                await compare(run, choose)
+            await apply(run)
         run.finished = not run.stopping
     except OperatorError as error:
         if not run.stopping:  # what we ended ourselves is no trouble
@@ -56,6 +59,10 @@ async def work(job: Job, run: Run) -> None:
         run.error = Trouble(Shared.InternalError, text)
     finally:
         run.ended_at = run.clock()
+
+
+def _deposed(run: Run) -> None:
+    run.stopping = True  # whoever is at it writes what comes of it
 
 
 async def _measure(run: Run) -> None:
