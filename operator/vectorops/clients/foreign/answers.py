@@ -35,7 +35,7 @@ PREPARE_BYTES = 256 << 10
 """The description of an answer, kept with the statement: 1,600 columns, the most there are, have 150 KiB."""
 
 WATCH_BYTES = 16 << 20
-"""One answer on the watching connection: the catalogue of 10,000 indexes with their definitions has about 10 MiB."""
+"""One answer on the watching connection: a catalogue of 10,000 indexes, at about a kilobyte each, would have 10 MiB."""
 
 SESSION_BYTES = LARGEST_BYTES
 """One answer on a connection of one's own: a page of 512 of the longest texts has 32 MiB, a thousand vectors of 4,000
