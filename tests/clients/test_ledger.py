@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from vectorops.clients import ledger
-from vectorops.clients.bookkeeping import ensure_bookkeeping
+from vectorops.clients.bookkeeping import ensure_bookkeeping, steps
 from vectorops.clients.ledger import Request, State, guarded
 from vectorops.clients.postgres import Database, Databases, Target
 
@@ -49,19 +49,20 @@ async def test_what_runs_is_gone_on_with_on_its_account_and_from_its_beginning(d
     await ensure_bookkeeping(database)
     first = await ledger.begin(database, REQUEST, "uid-1")
     assert (first.request_uid, first.state) == ("uid-1", State.RUNNING)
-    assert await ledger.begin(database, REQUEST, "uid-2") == first == await ledger.find(database, REQUEST)
+    again = await ledger.begin(database, REQUEST, "uid-2")
+    assert again == replace(first, term=first.term + 1) == await ledger.find(database, REQUEST)
 
 
 @pytest.mark.real
 async def test_what_is_complete_stays_complete(database: Database) -> None:
     await ensure_bookkeeping(database)
-    await ledger.begin(database, REQUEST, "uid-1")
-    await ledger.finish(database, REQUEST, State.COMPLETE, "Succeeded")
+    begun = await ledger.begin(database, REQUEST, "uid-1")
+    await ledger.finish(database, REQUEST, State.COMPLETE, "Succeeded", begun.term)
     ended = await ledger.find(database, REQUEST)
     assert ended is not None and (ended.state, ended.reason) == (State.COMPLETE, "Succeeded")
     assert ended.ended_at is not None and ended.ended_at >= ended.begun_at
     assert await ledger.begin(database, REQUEST, "uid-2") == ended
-    await ledger.finish(database, REQUEST, State.FAILED, "TooLate")
+    await ledger.finish(database, REQUEST, State.FAILED, "TooLate", ended.term)
     assert await ledger.find(database, REQUEST) == ended
 
 
@@ -69,16 +70,41 @@ async def test_what_is_complete_stays_complete(database: Database) -> None:
 async def test_what_failed_runs_again_from_its_beginning_on_another_account(database: Database) -> None:
     await ensure_bookkeeping(database)
     first = await ledger.begin(database, REQUEST, "uid-1")
-    await ledger.finish(database, REQUEST, State.FAILED, "DeadlineExceeded")
+    await ledger.finish(database, REQUEST, State.FAILED, "DeadlineExceeded", first.term)
     again = await ledger.begin(database, REQUEST, "uid-2")
-    assert again == replace(first, request_uid="uid-2")
+    assert again == replace(first, request_uid="uid-2", term=first.term + 1)
+
+
+@pytest.mark.real
+async def test_a_process_that_was_replaced_does_not_end_what_another_goes_on_with(database: Database) -> None:
+    await ensure_bookkeeping(database)
+    first = await ledger.begin(database, REQUEST, "uid-1")
+    second = await ledger.begin(database, REQUEST, "uid-1")
+    await ledger.finish(database, REQUEST, State.FAILED, "DeadlineExceeded", first.term)
+    assert await ledger.find(database, REQUEST) == second
+    await ledger.finish(database, REQUEST, State.COMPLETE, "Succeeded", second.term)
+    ended = await ledger.find(database, REQUEST)
+    assert ended is not None and ended.state is State.COMPLETE
+
+
+@pytest.mark.real
+async def test_an_entry_of_the_first_release_is_read_before_any_step_is_taken(database: Database) -> None:
+    await database.execute("CREATE SCHEMA vectorops")
+    await database.execute(steps()[0])
+    await database.execute(
+        "INSERT INTO vectorops.ledger (key, kind, namespace, name, run_token, request_uid, state)"
+        " VALUES ($1, 'k', 'ns', 'n', '', 'uid-1', 'Running')",
+        REQUEST.key,
+    )
+    entry = await ledger.find(database, REQUEST)
+    assert entry is not None and (entry.request_uid, entry.term) == ("uid-1", 0)
 
 
 @pytest.mark.real
 async def test_another_token_is_another_request(database: Database) -> None:
     await ensure_bookkeeping(database)
-    await ledger.begin(database, REQUEST, "uid-1")
-    await ledger.finish(database, REQUEST, State.COMPLETE, "Succeeded")
+    begun = await ledger.begin(database, REQUEST, "uid-1")
+    await ledger.finish(database, REQUEST, State.COMPLETE, "Succeeded", begun.term)
     other: Request = guarded("cluster", "EmbeddingBackfill", "shop", "all", "night 2", CONTENT)
     assert await ledger.find(database, other) is None
     assert (await ledger.begin(database, other, "uid-1")).state is State.RUNNING

@@ -159,6 +159,7 @@ class Intent:
     run_token: str | None
     created_at: datetime
     updated_at: datetime
+    term: int = 0  # tables that no step has brought up to date have none
 
 
 @dataclass(frozen=True)

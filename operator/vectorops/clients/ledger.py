@@ -50,6 +50,7 @@ class Entry:
     reason: str  # why it ended so; '' while it runs
     begun_at: datetime  # by the database's clock; what was made since is made
     ended_at: datetime | None = None
+    term: int = 0  # grows with each process that begins it or goes on with it
 
 
 def guarded(
@@ -92,9 +93,12 @@ async def begin(database: Database, request: Request, request_uid: str) -> Entry
     return entry
 
 
-async def finish(database: Database, request: Request, state: State, reason: str) -> None:
-    """The end of a request that runs. Nothing happens where none does: what is Complete or Failed stays so."""
-    await database.execute(_sql("finish"), request.key, state, reason, what=KEEPING)
+async def finish(database: Database, request: Request, state: State, reason: str, term: int) -> None:
+    """The end of a request that runs, as seen in that term.
+
+    Nothing happens where none does (what is Complete or Failed stays so), nor where another process has begun it since.
+    """
+    await database.execute(_sql("finish"), request.key, state, reason, term, what=KEEPING)
 
 
 def _sql(name: str) -> str:
@@ -104,4 +108,4 @@ def _sql(name: str) -> str:
 def _entry(row: Any) -> Entry | None:
     if row is None:
         return None
-    return Entry(row["request_uid"], State(row["state"]), row["reason"], row["begun_at"], row["ended_at"])
+    return Entry(row["request_uid"], State(row["state"]), row["reason"], row["begun_at"], row["ended_at"], row["term"])

@@ -40,8 +40,9 @@ async def act(ctx: Context, subject: Subject, spec: Spec, observed: Observation,
         ask_to_stop(ctx, subject)
     elif isinstance(action, Finish):
         store = await ctx.stores.resolve(subject.namespace, spec.store_ref.name)
-        assert observed.request is not None, "only what is guarded is finished"
-        await ledger.finish(store.database, observed.request, action.state, action.reason)
+        assert observed.request is not None and observed.entry is not None, "only what is guarded is finished"
+        await ensure_bookkeeping(store.database)
+        await ledger.finish(store.database, observed.request, action.state, action.reason, observed.entry.term)
     elif isinstance(action, Expire):
         await ctx.kubernetes.delete("embeddingbackfills", subject.namespace, subject.name, subject.uid)
     return Outcome()

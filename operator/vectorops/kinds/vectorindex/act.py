@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vectorops.clients import approvals
 from vectorops.clients.bookkeeping import ensure_bookkeeping
 from vectorops.kinds.vectorindex import actions, build, steps
@@ -31,10 +33,16 @@ async def act(ctx: Context, subject: Subject, spec: VectorIndexSpec, observed: O
         return await _probe(ctx, store, subject.uid, spec, action)
     owner = steps.Owner(subject.uid, f"{subject.namespace}/{subject.name}")
     try:
+        if "intent" in store.database.usable:
+            await ensure_bookkeeping(
+                store.database
+            )  # tables of an older release: what follows speaks of columns of ours
         if isinstance(action, actions.StartBuild | actions.Discard | actions.Retire | actions.DropIndex):
             await _start(await _site(ctx, store, owner, spec), action)
         else:
-            await _write(ctx, store, owner, spec, action)
+            await _write(
+                ctx, store, owner, spec, action, {intent.build_name: intent.term for intent in observed.intents}
+            )
     finally:
         ctx.stores.forget(store)
     return Outcome()
@@ -79,7 +87,10 @@ async def _start(site: build.Site, action: Action) -> None:
             build.start_drop(site, action)
 
 
-async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec, action: Action) -> None:
+async def _write(
+    ctx: Context, store: Store, owner: steps.Owner, spec: VectorIndexSpec, action: Action, seen: Mapping[str, int]
+) -> None:
+    """`seen`: the terms of our intents as observed; what another process has done something about since stays."""
     database, schema = store.database, spec.schema_name
     match action:
         case actions.Claim(index_name=name, table_oid=table_oid, index_oid=index_oid, run_token=token):
@@ -93,11 +104,11 @@ async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorInd
         case actions.WriteComment(index_name=name, comment=comment):
             await steps.write_comment(database, schema, name, comment)
         case actions.CancelBuild():
-            await _cancel(ctx, store, owner, action)
+            await _cancel(ctx, store, owner, action, seen)
         case actions.MarkFailed(build_name=name, failure=failure):
-            await steps.mark_failed(database, owner.uid, name, failure)
+            await steps.mark_failed(database, owner.uid, name, failure, seen.get(name, 0))
         case actions.Forget(build_name=name):
-            await steps.forget_intent(database, owner.uid, name)
+            await steps.forget_intent(database, owner.uid, name, seen.get(name, 0))
         case actions.Swap():
             comment = f"vectorops:{owner.uid}" + (f" runToken={action.run_token}" if action.run_token else "")
             comment += f" {action.birth}"
@@ -109,9 +120,12 @@ async def _write(ctx: Context, store: Store, owner: steps.Owner, spec: VectorInd
             raise AssertionError(f"no such action: {type(action).__name__}")
 
 
-async def _cancel(ctx: Context, store: Store, owner: steps.Owner, action: actions.CancelBuild) -> None:
+async def _cancel(
+    ctx: Context, store: Store, owner: steps.Owner, action: actions.CancelBuild, seen: Mapping[str, int]
+) -> None:
     if "intent" in store.database.usable:
-        await steps.mark_failed(store.database, owner.uid, action.build_name, action.failure)
+        term = seen.get(action.build_name, 0)
+        await steps.mark_failed(store.database, owner.uid, action.build_name, action.failure, term)
     job = ctx.work.find(owner.uid)
     notes = job.notes.get(build.NOTES) if job is not None else None
     if isinstance(notes, build.Notes):

@@ -95,6 +95,7 @@ class Intent:
     failure: str | None = None  # how it ended, if it did not succeed: a reason
     run_token: str | None = None
     updated_at: datetime | None = None
+    term: int = 0  # grows with whatever is done about it
 
 
 @dataclass(frozen=True)

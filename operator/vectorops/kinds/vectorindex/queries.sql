@@ -84,34 +84,35 @@ WHERE index_schema = $1 AND index_name = $2 AND uid <> $3
 -- name: write_intent
 -- What is about to be done, and by whom: before it is done. Repeating it changes nothing but the time.
 INSERT INTO vectorops.intent
-    (uid, build_name, index_schema, index_name, table_oid, build_oid, definition, definition_hash, step, owner, run_token)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    (uid, build_name, index_schema, index_name, table_oid, build_oid, definition, definition_hash, step, owner, run_token, term)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1)
 ON CONFLICT (uid, build_name) DO UPDATE
 SET index_schema = excluded.index_schema, index_name = excluded.index_name, table_oid = excluded.table_oid,
     build_oid = excluded.build_oid, old_name = NULL, old_oid = NULL, definition = excluded.definition,
     definition_hash = excluded.definition_hash, step = excluded.step, owner = excluded.owner,
-    run_token = excluded.run_token, updated_at = statement_timestamp()
+    run_token = excluded.run_token, updated_at = statement_timestamp(), term = intent.term + 1
 
 -- name: mark_failed
--- An attempt is over: its index is to go. How it ended follows its hash, so that a restart does not repeat it at once.
+-- An attempt is over: its index is to go, if nobody has done anything since that was seen (term $4). How it ended follows its hash, so that a restart does not repeat it at once.
 UPDATE vectorops.intent
-SET step = 'Dropping', definition_hash = split_part(definition_hash, ':', 1) || ':' || $3, updated_at = statement_timestamp()
-WHERE uid = $1 AND build_name = $2 AND step IN ('Building', 'Dropping')
+SET step = 'Dropping', definition_hash = split_part(definition_hash, ':', 1) || ':' || $3, updated_at = statement_timestamp(),
+    term = term + 1
+WHERE uid = $1 AND build_name = $2 AND step IN ('Building', 'Dropping') AND term = $4
 
 -- name: mark_dropping
 -- The index itself is about to be dropped: what a crash leaves of it is ours to finish.
-UPDATE vectorops.intent SET step = 'Dropping', updated_at = statement_timestamp()
+UPDATE vectorops.intent SET step = 'Dropping', updated_at = statement_timestamp(), term = term + 1
 WHERE uid = $1 AND build_name = $2
 
 -- name: record_swap
 -- In the transaction that exchanges the names.
 UPDATE vectorops.intent
-SET step = 'Swapped', build_oid = $3, old_name = $4, old_oid = $5, updated_at = statement_timestamp()
+SET step = 'Swapped', build_oid = $3, old_name = $4, old_oid = $5, updated_at = statement_timestamp(), term = term + 1
 WHERE uid = $1 AND build_name = $2
 
 -- name: forget_intent
--- A step is over and nothing of it is left.
-DELETE FROM vectorops.intent WHERE uid = $1 AND build_name = $2
+-- A step is over and nothing of it is left; $3: the term it was seen in, NULL under the table's lock.
+DELETE FROM vectorops.intent WHERE uid = $1 AND build_name = $2 AND ($3::bigint IS NULL OR term = $3)
 
 -- name: release_claim
 -- The object goes: nothing of it stays behind.
@@ -126,5 +127,5 @@ WITH own AS (
     WHERE uid = $1 AND index_schema = $3 AND index_name = $4 AND build_name IN (SELECT build_name FROM own)
 )
 UPDATE vectorops.intent
-SET uid = $2, owner = $5, updated_at = statement_timestamp(), run_token = CASE WHEN build_name = index_name THEN $6 ELSE run_token END
+SET uid = $2, owner = $5, updated_at = statement_timestamp(), term = term + 1, run_token = CASE WHEN build_name = index_name THEN $6 ELSE run_token END
 WHERE uid = $1 AND index_schema = $3 AND index_name = $4 AND build_name NOT IN (SELECT build_name FROM own)

@@ -38,7 +38,7 @@ def intent_of(row: db.Intent) -> Intent:
     attempt, _, failure = row.definition_hash.partition(":")
     return Intent(
         row.build_name, row.index_name, row.table_oid, row.step, row.build_oid, row.old_name, row.old_oid,
-        attempt, failure or None, row.run_token, row.updated_at,
+        attempt, failure or None, row.run_token, row.updated_at, row.term,
     )  # fmt: skip
 
 

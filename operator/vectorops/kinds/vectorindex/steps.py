@@ -44,9 +44,9 @@ async def write_intent(
         )  # fmt: skip
 
 
-async def mark_failed(database: Database, uid: str, build_name: str, failure: str) -> None:
-    """Remember that an attempt is over and how it ended."""
-    await database.execute(QUERIES["mark_failed"], uid, build_name, failure)
+async def mark_failed(database: Database, uid: str, build_name: str, failure: str, term: int) -> None:
+    """Remember that an attempt is over and how it ended, if nothing was done since it was seen in that term."""
+    await database.execute(QUERIES["mark_failed"], uid, build_name, failure, term)
 
 
 async def mark_dropping(connection: Connection, uid: str, name: str) -> None:
@@ -55,10 +55,10 @@ async def mark_dropping(connection: Connection, uid: str, name: str) -> None:
         await connection.execute(QUERIES["mark_dropping"], uid, name)
 
 
-async def forget_intent(to: Database | Connection, uid: str, build_name: str) -> None:
-    """Strike out an intent of which nothing is left."""
+async def forget_intent(to: Database | Connection, uid: str, build_name: str, term: int | None = None) -> None:
+    """Strike out an intent of which nothing is left, as it was seen in that term; None: the table's lock is held."""
     with speaking("striking out an intent"):
-        await to.execute(QUERIES["forget_intent"], uid, build_name)
+        await to.execute(QUERIES["forget_intent"], uid, build_name, term)
 
 
 async def release_claim(database: Database, uid: str) -> None:
