@@ -227,6 +227,19 @@ def test_a_kind_has_a_page_that_explains_each_of_its_reasons(room: str) -> None:
     nothing_in([reason for reason in reasons if not re.search(rf"\b{re.escape(reason)}\b", text)])
 
 
+def test_every_reason_stands_in_the_table_of_what_gitops_tools_read() -> None:
+    from vectorops.errors import Reason
+    from vectorops.kinds import KINDS
+
+    file = ROOT / "tests" / "gitops" / "reasons.yaml"
+    table = yaml.safe_load(file.read_text())
+    enums = {"any": Reason} | {kind.names.kind: kind.reasons for kind in KINDS}
+    wanted = {(name, str(reason), str(reason.means)) for name, enum in enums.items() for reason in enum}
+    found = {(name, reason, means) for name in table for means, reasons in table[name].items() for reason in reasons}
+    nothing_in([f"not in {file.relative_to(ROOT)}: {row}" for row in sorted(wanted - found)])
+    nothing_in([f"too much in {file.relative_to(ROOT)}: {row}" for row in sorted(found - wanted)])
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_plan_of_a_kind_has_its_tests(room: str) -> None:
     assert (ROOT / "tests" / "kinds" / room / "test_plan.py").is_file(), f"tests/kinds/{room}/test_plan.py is missing"

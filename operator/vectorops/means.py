@@ -28,7 +28,7 @@ class Reasons(StrEnum):
     next_step: str
     means: Means
 
-    def __new__(cls, value: str, next_step: str, means: Means = Means.WRONG) -> Self:
+    def __new__(cls, value: str, next_step: str, means: Means) -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.next_step, member.means = next_step, means

@@ -158,7 +158,7 @@ def test_without_delete_an_ended_warmup_stays_ended_and_says_so(examples: InPods
             "CacheWarmup", "brief",
             {"storeRef": {"name": "shop"}, "invalidate": "Expired", "ttlSecondsAfterFinished": 1},
         )  # fmt: skip
-        scene.wait_reason("vwarm/brief", "RBACMissing", condition="Stalled")
+        scene.wait_reason("vwarm/brief", "RBACMissing", condition="Blocked")
         status = scene.get("vwarm/brief")["status"]
         assert scene.condition("vwarm/brief", "Complete")["status"] == "True"
         time.sleep(2)

@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field
 
 from vectorops.app import Operator
-from vectorops.errors import Reasons, Stalled
+from vectorops.errors import Means, Reasons, Stalled
 from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import Context
 from vectorops.runtime.kind import Action, Column, Family, Kind, Names, Outcome, Subject, Verdict, View
@@ -36,10 +36,10 @@ pytestmark = pytest.mark.cluster
 class GreetingReasons(Reasons):
     """Why a Greeting stands as it does."""
 
-    Written = "Written", "Nothing."
-    Writing = "Writing", "Nothing."
-    Erasing = "Erasing", "Nothing."
-    NoFolder = "NoFolder", "Make the folder."
+    Written = "Written", "Nothing.", Means.GOOD
+    Writing = "Writing", "Nothing.", Means.WORK
+    Erasing = "Erasing", "Nothing.", Means.WORK
+    NoFolder = "NoFolder", "Make the folder.", Means.AWAITED
 
 
 class GreetingSpec(ApiModel):

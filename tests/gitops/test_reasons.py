@@ -137,6 +137,15 @@ def test_an_index_that_serves_is_no_failure(meaning: str, reason: str) -> None:
     assert any(c["type"] in ("Blocked", "Suspended") and c["status"] == "True" for c in body["status"]["conditions"])
 
 
+def test_a_suspended_object_waits_for_nothing_and_is_never_late() -> None:
+    for kind in KINDS:
+        following = begin(kind)
+        following.raw_spec = {"suspend": True}
+        verdict = Verdict(Reason.SecretNotFound, "create it", stalled=True)
+        assert read(shown(following, verdict, 0)) == read(shown(following, verdict, 6000)) == PAUSE
+        assert following.waited.since is None
+
+
 def test_an_object_that_nobody_has_looked_at_is_in_progress() -> None:
     new: dict[str, Any] = {"kind": "VectorIndex", "metadata": {"generation": 1}, "spec": {}}
     unseen = new | {"status": {"observedGeneration": -1}}

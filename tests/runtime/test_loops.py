@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import Field
 
-from vectorops.errors import Reasons
+from vectorops.errors import Means, Reasons
 from vectorops.runtime import loops as module
 from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import utc_now
@@ -29,7 +29,7 @@ class Words(ApiModel):
 class Why(Reasons):
     """Reasons."""
 
-    Fine = "Fine", "Nothing."
+    Fine = "Fine", "Nothing.", Means.GOOD
 
 
 def kind(observe: Callable[..., Any], name: str = "Word") -> Kind[Any, Any, Any]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from pydantic import Field
 
-from vectorops.errors import Reason, Reasons, Stalled, Transient, Waiting
+from vectorops.errors import Means, Reason, Reasons, Stalled, Transient, Waiting
 from vectorops.runtime import reconcile
 from vectorops.runtime.api import ApiModel, CommonStatus, ShortText
 from vectorops.runtime.context import Context
@@ -33,7 +33,7 @@ class Words(ApiModel):
 class Why(Reasons):
     """Reasons."""
 
-    Fine = "Fine", "Nothing."
+    Fine = "Fine", "Nothing.", Means.GOOD
 
 
 @dataclass

@@ -64,7 +64,8 @@ async def one_pass(ctx: Context, tracked: Tracked) -> float:
     result = "error" if seen.own is None else "stalled" if seen.verdict.stalled else "ok"
     metrics.reconciled(tracked.kind.names.kind, result, time.perf_counter() - started)
     pace.saw(seen.verdict)
-    return pace.next_pass(seen.verdict, deadline=due_in(tracked, seen.verdict), asked=asked)
+    due = min(due_in(tracked, seen.verdict), tracked.waited.left(ctx.clock(), ctx.progress_deadline))
+    return pace.next_pass(seen.verdict, deadline=due, asked=asked)
 
 
 async def look(ctx: Context, tracked: Tracked) -> Seen:

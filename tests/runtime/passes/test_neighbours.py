@@ -22,7 +22,7 @@ from vectorops.clients.postgres import Databases
 from vectorops.clients.searchservice import SearchServices
 from vectorops.clients.secrets import Secrets
 from vectorops.clients.service_addresses import Addresses
-from vectorops.errors import Reasons
+from vectorops.errors import Means, Reasons
 from vectorops.kinds.vectorstore import KIND as STORES
 from vectorops.runtime.api import CommonSpec, CommonStatus
 from vectorops.runtime.context import Context
@@ -41,7 +41,7 @@ SILENT_OBJECTS = 100
 class Why(Reasons):
     """Reasons."""
 
-    Seen = "Seen", "Nothing."
+    Seen = "Seen", "Nothing.", Means.GOOD
 
 
 class Played:

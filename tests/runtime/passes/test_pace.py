@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vectorops.errors import OperatorError, Reason, Reasons, Stalled, Transient
+from vectorops.errors import Means, OperatorError, Reason, Reasons, Stalled, Transient
 from vectorops.runtime.api import ApiModel, CommonStatus
 from vectorops.runtime.context import Context
 from vectorops.runtime.events import Recorder
@@ -30,7 +30,7 @@ class Spec(ApiModel):
 class Why(Reasons):
     """Reasons."""
 
-    Fine = "Fine", "Nothing."
+    Fine = "Fine", "Nothing.", Means.GOOD
 
 
 @dataclass(frozen=True)

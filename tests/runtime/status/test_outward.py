@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -129,6 +130,12 @@ def test_a_restart_goes_on_counting_and_a_new_generation_begins_anew() -> None:
     assert Waited.of(written) == Waited(3, NOON)
     assert Waited.of(written).late(at(600), DEADLINE)
     assert Waited.of({}) == Waited(-1)
+
+
+def test_it_is_looked_at_when_the_deadline_is_over_and_not_again_for_that() -> None:
+    waits = Waited(1, NOON)
+    assert (waits.left(at(0), DEADLINE), waits.left(at(599), DEADLINE)) == (600.0, 1.0)
+    assert waits.left(at(600), DEADLINE) == Waited(1).left(at(0), DEADLINE) == math.inf
 
 
 def test_progress_is_read_from_the_status_as_it_is_written() -> None:

@@ -11,6 +11,7 @@ on for `CALM` without anything missing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,6 +39,11 @@ class Waited:
     def late(self, now: datetime, deadline: timedelta) -> bool:
         """Whether it has taken too long."""
         return self.since is not None and now - self.since >= deadline
+
+    def left(self, now: datetime, deadline: timedelta) -> float:
+        """Seconds until it has taken too long: then it must be looked at."""
+        waits = self.since is not None and not self.late(now, deadline)
+        return (self.since + deadline - now).total_seconds() if self.since is not None and waits else math.inf
 
     def after(self, verdict: Verdict, means: Means | None, advanced: datetime | None, now: datetime) -> Waited:
         """The same once that was seen. `advanced`: when the object's progress last got further."""
