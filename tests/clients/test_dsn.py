@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from hypothesis import assume, given, settings
@@ -153,3 +155,12 @@ def test_a_ca_that_is_none_is_an_invalid_secret(ca: str) -> None:
     with pytest.raises(Stalled, match=r"spec\.database\.tls\.caSecretRef is no PEM") as caught:
         connect_arguments(Target(url, Tls(TlsMode.VERIFY_FULL, ca_pem=ca)))
     assert caught.value.reason == Reason.SecretInvalid
+
+
+def test_a_place_is_known_in_another_process_and_a_key_is_not() -> None:
+    """An approval that is kept speaks of the place; a restart must not make another one of it."""
+    told = "from pydantic import SecretStr; from vectorops.clients.dsn import Target, Tls; "
+    told += "t = Target(SecretStr('postgresql://me:pw@host/shop'), Tls()); print(t.place, t.key)"
+    seen = [subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True) for _ in range(2)]
+    (place, key), (same, other) = (one.stdout.split() for one in seen)
+    assert place == same and key != other

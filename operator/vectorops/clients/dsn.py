@@ -93,13 +93,16 @@ class Target:
 
     @property
     def place(self) -> str:
-        """The same for two targets that name one database of one server, whoever connects and however."""
+        """The same for two targets that name one database of one server, whoever connects and in any process.
+
+        Approvals that are kept speak of it. No secret is in it.
+        """
         try:
             arguments, _ = _parse(self.url.get_secret_value().strip())
         except (ValueError, UnicodeError, Stalled):
             return self.key
         parts = (arguments.get("host"), arguments.get("port"), arguments.get("database"))
-        return hmac.new(_KEY_SALT, repr(parts).encode(), hashlib.sha256).hexdigest()[:32]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def connect_arguments(target: Target) -> dict[str, Any]:
