@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import helm_python
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -28,6 +29,7 @@ from .in_pods import OPERATORS, InPods, in_pods, release
 from .test_values import manifest_of
 
 if TYPE_CHECKING:
+    from stand.cluster import Cluster
     from stand.postgres import Postgres
     from stand.provider import Provider
     from stand.shop import Shop
@@ -84,6 +86,34 @@ def test_no_example_is_left_out() -> None:
     """The rest: rights that the chart brings itself, and the service that stands beside from the beginning."""
     others = {DEMO, ROOT / "examples/install/rbac.yaml", SEARCH_SERVICE}
     assert {*EXAMPLES, *others} == set((ROOT / "examples").rglob("*.yaml"))
+
+
+def first_reason(cluster: Cluster, namespace: str) -> str:
+    """Ready's reason of the store that NOTES make."""
+    store = json.loads(cluster.kubectl("get", "vst/shop", "-n", namespace, "-ojson"))
+    return str(next((c["reason"] for c in store.get("status", {}).get("conditions", [])), ""))
+
+
+def test_secrets_are_read_where_a_binding_says_so_and_the_notes_manifest_works(examples: InPods) -> None:
+    """Before those that patch the role: Helm's own apply would find it in conflict with theirs."""
+    cluster, scene = examples.cluster, examples.scene
+    try:
+        examples.helm.upgrade({**examples.values, "rbac": {"secretsIn": ["shop"]}})
+        notes = examples.helm.notes()
+        cluster.kubectl("create", "namespace", "outside")
+        manifest = manifest_of(notes).replace("namespace: default", "namespace: outside")
+        url = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        assert url in manifest
+        cluster.kubectl("apply", "-f", "-", input=manifest.replace(url, examples.shop.operator_dsn))
+        scene.wait("the missing right", lambda: first_reason(cluster, "outside") == "RBACMissing")
+        command = notes.partition("kubectl -n NAMESPACE ")[2].partition("\n\n")[0].replace("\\\n", " ").split()
+        cluster.kubectl("-n", "outside", *command)
+        cluster.kubectl("annotate", "vst/shop", "-n", "outside", "look=now")  # it would look by itself within a minute
+        scene.wait("the store", lambda: first_reason(cluster, "outside") == "StoreReady", 90)
+        assert scene.condition("vst/shop", "Ready")["status"] == "True"
+    finally:
+        examples.helm.upgrade(examples.values)
+        cluster.kubectl("delete", "namespace", "outside", "--wait=false", "--ignore-not-found")
 
 
 def test_the_service_rolls_and_is_reached_again_within_two_periods(examples: InPods) -> None:
@@ -348,32 +378,6 @@ def test_a_right_to_watch_that_is_taken_away_in_use_is_waited_for_without_a_cras
     assert examples.restarts() == 0
 
 
-def test_secrets_are_read_where_a_binding_says_so_and_the_notes_manifest_works(examples: InPods) -> None:
-    cluster, scene = examples.cluster, examples.scene
-    try:
-        examples.helm.upgrade({**examples.values, "rbac": {"secretsIn": ["shop"]}})
-        notes = examples.helm.notes()
-        cluster.kubectl("create", "namespace", "outside")
-        manifest = manifest_of(notes).replace("namespace: default", "namespace: outside")
-        url = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-        assert url in manifest
-        cluster.kubectl("apply", "-f", "-", input=manifest.replace(url, examples.shop.operator_dsn))
-
-        def reason() -> str:
-            store = json.loads(cluster.kubectl("get", "vst/shop", "-n", "outside", "-ojson"))
-            return str(next((c["reason"] for c in store.get("status", {}).get("conditions", [])), ""))
-
-        scene.wait("the missing right", lambda: reason() == "RBACMissing")
-        command = notes.partition("kubectl -n NAMESPACE ")[2].partition("\n\n")[0].replace("\\\n", " ").split()
-        cluster.kubectl("-n", "outside", *command)
-        cluster.kubectl("annotate", "vst/shop", "-n", "outside", "look=now")  # it would look by itself within a minute
-        scene.wait("the store", lambda: reason() == "StoreReady", 90)
-        assert scene.condition("vst/shop", "Ready")["status"] == "True"
-    finally:
-        examples.helm.upgrade(examples.values)
-        cluster.kubectl("delete", "namespace", "outside", "--wait=false", "--ignore-not-found")
-
-
 def test_every_right_of_the_chart_is_taken_away_by_one_of_these_tests(examples: InPods) -> None:
     role = json.loads(examples.cluster.kubectl("get", "clusterrole", f"vectorops-{OPERATORS}", "-ojson"))
     given = {
@@ -419,3 +423,26 @@ async def test_an_uninstall_with_a_build_in_flight_leaves_nothing_that_cannot_be
     # helm waits for the Deployment, not for its pod, which has the grace that the chart gives it
     scene.wait("everything of the release to go", lambda: "vectorops" not in _left(examples))
     assert API_VERSION.split("/")[0] in examples.cluster.kubectl("get", "crds", "-oname")  # they stay, as NOTES say
+
+
+def test_a_tenant_s_own_operator_does_its_work_with_a_role_alone(pods: InPods) -> None:
+    """The last of the module: the release that served the whole cluster is gone, and with it the roles of users."""
+    cluster, scene = pods.cluster, pods.scene
+    rbac = ROOT / "examples" / "install" / "rbac.yaml"
+    cluster.kubectl("apply", "-f", str(rbac), "-l", "app.kubernetes.io/component=users")  # as docs/install.md has it
+    cluster.kubectl("create", "namespace", "tenant")
+    cluster.kubectl("create", "serviceaccount", "tenant", "-n", "tenant")
+    who = ("--clusterrole=admin", "--serviceaccount=tenant:tenant", "-n", "tenant")
+    cluster.kubectl("create", "rolebinding", "tenant", *who)
+    account = ("-n", "tenant", "--as=system:serviceaccount:tenant:tenant")
+    may = ("auth", "can-i", "patch", "vectorindexes.vectorops.dev", "--subresource=status", *account)
+    scene.wait("the roles of users", lambda: cluster.kubectl(*may, check=False).split()[:1] == ["yes"])
+    theirs = helm_python.Config(
+        kubeconfig_path=cluster.kubeconfig_for_serviceaccount("tenant", "tenant"), namespace="tenant"
+    )
+    theirs.install(ROOT / "charts/vectorops", "mine", {"scope": "Namespaced"}, timeout=120, wait="watcher")
+    manifest = manifest_of(theirs.status("mine")["notes"])
+    url = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    cluster.kubectl("apply", "-f", "-", *account, input=manifest.replace(url, pods.shop.operator_dsn))
+    scene.wait("the tenant's store", lambda: first_reason(cluster, "tenant") == "StoreReady", 60)
+    theirs.uninstall("mine", timeout=120, wait="watcher")

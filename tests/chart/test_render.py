@@ -89,9 +89,11 @@ def test_the_operator_s_role_is_the_rules_of_the_kinds_and_nothing_beyond() -> N
 
 def test_in_named_namespaces_there_is_a_role_in_each_and_none_of_the_cluster_for_the_operator() -> None:
     made = rendered({"watch": {"namespaces": ["a", "b"]}, "rbac": {"aggregate": False}})
+    events = [rule for rule in stated_rules() if rule["resources"] == ["events"]]
     assert [(r["metadata"]["namespace"], in_order(r["rules"])) for r in of_kind(made, "Role")] == [
         ("a", in_order(stated_rules())),
         ("b", in_order(stated_rules())),
+        ("vectorops-system", events),  # what is given up in a namespace that ends is told in the operator's own
     ]
     assert of_kind(made, "ClusterRole") + of_kind(made, "ClusterRoleBinding") == []
     env = of_kind(made, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"]

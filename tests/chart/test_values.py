@@ -137,7 +137,7 @@ def test_values_schema_and_page_name_the_same_values() -> None:
 
 
 def test_every_setting_of_the_process_has_a_value_of_the_chart() -> None:
-    values = {"operator": {"serviceAddresses": "{}"}, "leaderElection": True}
+    values = {"operator": {"serviceAddresses": "{}", "allowedHosts": ["*.svc"]}, "leaderElection": True}
     (deployment,) = of_kind(rendered(values), "Deployment")
     rendered_names = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     wanted = {f"VECTOROPS_{name.upper()}" for name in Settings.model_fields.keys() - NOT_RENDERED}

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -115,6 +115,9 @@ def bad_secrets(told: Told) -> None:
     }.items():
         database = {"connectionSecretRef": {"name": f"tls-{name}-db", "key": "url"}, "tls": tls}
         stage.add_store(f"tls-{name}", sound_url(told, name), database=database)
+    believed = {"model": "e5-passage", "dimensions": 384, "baseURLSecretRef": {"name": "believed", "key": "url"}}
+    stage.add_secret("believed", url="https://127.0.0.1:1/v1")
+    backfill(told, "url-of-ca", told.parrot.url("good"), KEY, embeddings={**believed, "caSecretRef": pem})
     for name, value in BAD_BASE_URLS.items():
         backfill(told, f"url-{name}", value, KEY)
     for name, value in BAD_KEYS.items():
@@ -161,11 +164,11 @@ def bad_databases(told: Told) -> None:
     told.stage.add_index("refused", "row-raises", "row-raises")
 
 
-def backfill(told: Told, name: str, base_url: str, key: str | None) -> str:
-    """A table of its own with a store and a backfill; the table's name."""
+def backfill(told: Told, name: str, base_url: str, key: str | None, **spec: Any) -> str:
+    """A table of its own with a store (with that in its spec) and a backfill; the table's name."""
     told.stage.postgres.sql(TABLE.format(name, ROW_KEY, TITLE, BODY), told.shop.database)
     tables = rows_table(name, textTemplate="{title} {body}")
-    told.stage.add_store(name, sound_url(told, name), (base_url, key), tables=tables)
+    told.stage.add_store(name, sound_url(told, name), (base_url, key), tables=tables, **spec)
     told.stage.add_backfill(name, name)
     return name
 
@@ -176,7 +179,7 @@ EXPECTED = (
     | {"vst/dsn-wrong": "AuthenticationFailed", "vst/tls-ca": "SecretInvalid", "vst/tls-pair": "SecretInvalid"}
     | {f"vfill/url-{name}": "SecretInvalid" for name in BAD_BASE_URLS}
     | {f"vfill/key-{name}": "SecretInvalid" for name in BAD_KEYS}
-    | {"vfill/url-and-key": "SecretInvalid"}
+    | {"vfill/url-and-key": "SecretInvalid", "vfill/url-of-ca": "SecretInvalid"}
     | {f"vfill/parrot-{way}": "ProviderAuthenticationFailed" for way in (401, 403, "userinfo")}
     | {f"vfill/parrot-{status}": "ProviderRejected" for status in (307, 400, 404, 422)}
     | {"vfill/parrot-402": "QuotaExhausted", "vfill/parrot-429": "RateLimited"}

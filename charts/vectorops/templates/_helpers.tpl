@@ -114,6 +114,7 @@ securityContext:
 resources: {{- toYaml .Values.resources | nindent 2 }}
 env:
 - {name: VECTOROPS_WATCH_NAMESPACES, value: {{ include "vectorops.namespaces" . | quote }}}
+- {name: VECTOROPS_OWN_NAMESPACE, value: {{ .Release.Namespace | quote }}}
 - {name: VECTOROPS_HTTP_PORT, value: {{ .Values.httpPort | quote }}}
 - {name: VECTOROPS_LOG_FORMAT, value: {{ .Values.operator.logFormat | quote }}}
 - {name: VECTOROPS_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}

@@ -83,6 +83,16 @@
   verbs:
   - get
 {{- end }}
+{{- define "vectorops.rules.own" -}}
+# what `kubectl describe` tells
+- apiGroups:
+  - events.k8s.io
+  resources:
+  - events
+  verbs:
+  - create
+  - patch
+{{- end }}
 {{- define "vectorops.rules.cluster" -}}
 # the uid of kube-system says which cluster a request is of that must not run twice
 - apiGroups:

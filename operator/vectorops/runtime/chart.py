@@ -39,11 +39,13 @@ def crd_template(header: str, text: str) -> str:
 
 def rules_template(kinds: Sequence[Kind[Any, Any, Any]], dump: Callable[[rbac.Document], str]) -> str:
     """`vectorops.rules` for the operator, `.secrets` and `.configmaps` apart, for they can be given in fewer places;
-    `.cluster` beside them in a ClusterRole; three for people."""
+    `.own` where the operator lives, if that is not served; `.cluster` in a ClusterRole; three for people."""
     granted = rbac.rules(kinds)
     parted = {f"vectorops.rules.{what}": [g for g in granted if _is_of(g, what)] for what in APART}
     rest = [grant for grant in granted if not any(_is_of(grant, what) for what in APART)]
-    grants = {"vectorops.rules": rest, **parted, "vectorops.rules.cluster": rbac.cluster_rules(kinds)}
+    own = [grant for grant in granted if grant.resources == ("events",)]
+    cluster = rbac.cluster_rules(kinds)
+    grants = {"vectorops.rules": rest, **parted, "vectorops.rules.own": own, "vectorops.rules.cluster": cluster}
     named = {name: rbac.role("Role", {}, some) for name, some in grants.items()}
     for document in rbac.user_roles(kinds):
         named[f"vectorops.rules.{document.body['metadata']['name'].rpartition('-')[2]}"] = document
