@@ -131,7 +131,7 @@ class Scene:
         """Approve the plan that the object waits with, as a person would by its hash."""
         self.wait_reason(resource, "WaitingForApproval", timeout)
         plan = self.get(resource)["status"]["plan"]["hash"]
-        self.kubectl("annotate", resource, f"vectorops.dev/approve={plan}")
+        self.kubectl("annotate", "--overwrite", resource, f"vectorops.dev/approve={plan}")
 
     def wait_settled(self, example: Manifest, timeout: float = 200) -> None:
         """Wait until an example stands as it should: Ready, or waiting for the night that it asks for.
