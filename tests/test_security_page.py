@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,3 +24,11 @@ def test_a_threat_without_a_test_says_that_nothing_stops_it() -> None:
     rows = [line.strip("| ").split(" | ") for line in PAGE.split("## Threats")[1].splitlines() if line.startswith("| ")]
     open_ones = [row[0] for row in rows[1:] if "`tests/" not in row[-1] and "nothing" not in " ".join(row[2:])]
     assert not open_ones
+
+
+def test_every_row_stands_in_a_table_and_no_threat_twice() -> None:
+    lines = PAGE.splitlines()
+    astray = [line for above, line in pairwise(lines) if line.startswith("| ") and not above.startswith("|")]
+    assert [line.split("|")[1].strip() for line in astray] == ["who", "threat"], "a table begins with its head"
+    threats = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    assert len(threats) == len(set(threats))
