@@ -79,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _typed(text: str) -> str | int | bool | None:
-    """As helm takes it: true, false, null and whole numbers are what they say, the rest is text."""
+def _typed(text: str) -> str | int | bool | list[Any] | None:
+    """As helm takes it: true, false, null and whole numbers are what they say, {a,b} is a list, the rest is text."""
+    if text.startswith("{") and text.endswith("}"):
+        return [_typed(item) for item in text[1:-1].split(",") if item]
     words: dict[str, bool | None] = {"true": True, "false": False, "null": None}
     if text in words:
         return words[text]
