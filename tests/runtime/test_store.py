@@ -149,6 +149,28 @@ async def test_a_store_that_is_there_again_is_the_one_that_is_undone_in(database
     assert now.database.key != former.database.key
 
 
+async def test_the_end_of_a_store_that_is_told_late_leaves_the_one_that_bears_its_name_alone(
+    databases: Databases,
+) -> None:
+    """A watch that was away tells of the new store only; that the former is gone is noticed by a look, later."""
+    stores = stores_of(Cluster(db=NOWHERE), databases)
+    stores.seen("team", "shop", body())
+    await stores.resolve("team", "shop")
+    anew = body()
+    anew["metadata"]["uid"] = "u2"
+    stores.seen("team", "shop", anew)
+    before = await stores.resolve("team", "shop")
+    stores.seen("team", "shop", None, "u1")
+    after = await stores.resolve("team", "shop")
+    assert (after.uid, after.database) == ("u2", before.database)
+    with pytest.raises(OperatorError) as caught:  # a pass of the former that goes on opens nothing
+        await stores.open("team", "shop", "u1", 1, before.spec)
+    assert caught.value.reason == Reason.StoreNotFound
+    stores.seen("team", "shop", None, "u2")
+    with pytest.raises(OperatorError):
+        await stores.resolve("team", "shop")
+
+
 async def test_a_spec_that_cannot_be_read_names_its_fields_and_not_their_values(databases: Databases) -> None:
     stores = stores_of(Cluster(), databases)
     stores.seen("team", "shop", {"metadata": {"uid": "u"}, "spec": {"database": {"connectionSecretRef": "hunter2"}}})

@@ -52,11 +52,15 @@ class Held:
     def gone(self, at: At, uid: str | None) -> None:
         """The store is gone."""
         if uid is not None:
-            self._gone[uid] = None
-            while len(self._gone) > MOST_GONE:
-                del self._gone[next(iter(self._gone))]
+            self.ended(uid)
         self.take(self.primaries, at, None)
         self.take(self.readers, at, None)
+
+    def ended(self, uid: str) -> None:
+        """That store is gone, whatever bears its name now."""
+        self._gone[uid] = None
+        while len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def close(self, closing: Coroutine[Any, Any, None]) -> None:
         """Have something closed beside what goes on."""

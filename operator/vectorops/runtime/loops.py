@@ -150,7 +150,7 @@ class Loops:
         self._end(uid)
         subject = loop.tracked.subject
         if loop.tracked.kind.names.kind == STORE_KIND:
-            self.ctx.stores.seen(subject.namespace, subject.name, None)
+            self.ctx.stores.seen(subject.namespace, subject.name, None, uid)
             self.store_turned(subject.namespace, subject.name)
 
     def held(self, namespace: str, name: str) -> bool:

@@ -89,12 +89,16 @@ class Stores:
         self._held = Held(databases, lambda database: self._snapshots.pop(database.key, None))
         self.kept = Kept()
 
-    def seen(self, namespace: str, name: str, body: dict[str, Any] | None) -> None:
-        """What the watch delivered; None: the store is gone, and what was opened for it is closed."""
+    def seen(self, namespace: str, name: str, body: dict[str, Any] | None, uid: str | None = None) -> None:
+        """What the watch delivered; None: the store (of that uid) is gone, and what was opened for it is closed."""
         if body is not None:
             self._bodies[namespace, name] = body
             self.kept.there(namespace, name)
             self._held.there(body["metadata"]["uid"])
+            return
+        present = self._bodies.get((namespace, name))
+        if uid is not None and present is not None and present["metadata"]["uid"] != uid:
+            self._held.ended(uid)  # another bears its name by now: a look tells late what no event told
             return
         former = self._bodies.pop((namespace, name), None)
         self._sweeps.pop((namespace, name), None)

@@ -132,6 +132,24 @@ def test_a_restart_goes_on_counting_and_a_new_generation_begins_anew() -> None:
     assert Waited.of({}) == Waited(-1)
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["0000-01-01T00:00:00Z", "2026-01-01T12:00:00z", "2026-01-01T12:00:00", "9999-12-31T23:59:59-23:59", "", 7, None],
+)
+def test_a_time_that_the_api_server_takes_and_we_cannot_read_is_none(written: object) -> None:
+    """Whoever may write a status could else keep the object, and with it the watch, from being taken in."""
+    waited = Waited.of({"waitingSince": written, "observedGeneration": 1})
+    waited = waited.after(Verdict("Some", ""), Means.AWAITED, None, NOON)
+    assert not waited.late(NOON, DEADLINE)
+    assert waited.late(at(600), DEADLINE)
+
+
+def test_a_clock_that_was_ahead_does_not_put_the_deadline_off() -> None:
+    ahead = Waited.of({"waitingSince": "2027-01-01T12:00:00Z", "observedGeneration": 1})
+    waited = ahead.after(Verdict("Some", ""), Means.AWAITED, None, NOON)
+    assert waited.late(at(600), DEADLINE)
+
+
 def test_it_is_looked_at_when_the_deadline_is_over_and_not_again_for_that() -> None:
     waits = Waited(1, NOON)
     assert (waits.left(at(0), DEADLINE), waits.left(at(599), DEADLINE)) == (600.0, 1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vectorops.errors import Means
@@ -32,9 +32,13 @@ class Waited:
 
     @classmethod
     def of(cls, status: dict[str, Any]) -> Waited:
-        """As a status says that was written by whichever process."""
-        since = status.get("waitingSince")
-        return cls(status.get("observedGeneration", -1), datetime.fromisoformat(since) if since else None)
+        """As a status says that was written by whoever may; a time that cannot be read is none."""
+        try:
+            since = datetime.fromisoformat(status["waitingSince"])
+            known = since.astimezone(UTC) if since.tzinfo else None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            known = None
+        return cls(status.get("observedGeneration", -1), known)
 
     def late(self, now: datetime, deadline: timedelta) -> bool:
         """Whether it has taken too long."""
@@ -50,7 +54,7 @@ class Waited:
         none, ended = Waited(self.generation), verdict.complete or verdict.failed
         if means is Means.AWAITED and not ended:
             further = self.since is not None and advanced is not None and advanced > self.since
-            return replace(none, since=advanced if further else self.since or now)
+            return replace(none, since=advanced if further else min(self.since or now, now))
         if self.since is None or ended or verdict.ready == "True":
             return none
         if means is Means.WRONG:
