@@ -78,7 +78,7 @@ class Operator:
         self.health = Health()
         self.loops = Loops(timedelta(seconds=settings.status_period_seconds))
         self.kubernetes = Kubernetes()
-        self.health.refused = self.kubernetes.refused.told
+        self.health.refused = self._refused
         self.kubernetes.reviews.served = self.namespaces
         self.crds = Crds(self.kinds, self.kubernetes)
         self.health.outdated = self.crds.told
@@ -120,6 +120,9 @@ class Operator:
         lease = Leadership(self.kubernetes.send, self.settings.lease_namespace, self.settings.lease_name)
         self.kubernetes.fence = lease.deposed
         return lease
+
+    def _refused(self) -> str | None:
+        return self.kubernetes.refused.told() or (self.lease.told() if self.lease is not None else None)
 
     async def run(self) -> None:
         """Serve, watch, and stop in order. Ends when it is told to stop."""

@@ -142,6 +142,26 @@ async def test_what_the_watch_delivered_is_remembered_beside_what_we_wrote(loops
     assert loops.delivered() == {"uid-a": "10"}
 
 
+async def test_an_object_that_cannot_be_taken_in_is_heard_all_the_same(
+    loops: Loops, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One body must not look like a dead watch, for which the whole process is restarted; another body mends it."""
+
+    async def observe(*_: Any) -> None:
+        pass
+
+    bad = body(version=10)
+    bad["metadata"]["creationTimestamp"] = "0000-01-01T00:00:00Z"
+    loops.deliver(kind(observe), bad, deleted=False)
+    assert loops.delivered() == {"uid-a": "10"}
+    assert "was not taken in" in caplog.text
+    loops.deliver(kind(observe), body(version=12), deleted=False)
+    assert loops.delivered() == {"uid-a": "12"}
+    loops.deliver(kind(observe), {**bad, "metadata": {**bad["metadata"], "uid": "other"}}, deleted=False)
+    loops.lost("other")
+    assert loops.delivered() == {"uid-a": "12"}
+
+
 def test_followers_are_those_that_name_the_store_now() -> None:
     followers = Followers()
     for name, store in (("a", "one"), ("b", "one"), ("c", "two")):

@@ -177,5 +177,5 @@ class Watch:
     def _take(self, kind: Kind[Any, Any, Any], body: dict[str, Any], deleted: bool) -> None:
         try:
             self._loops.deliver(kind, body, deleted=deleted)
-        except Exception as error:  # a body that cannot be taken in; the watchdog tells that it is owed
+        except Exception as error:  # no object at all; what of an object cannot be taken in is told by the loops
             logger.error("a %s was not taken in: %s", kind.names.kind, frames(error))

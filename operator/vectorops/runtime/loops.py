@@ -104,6 +104,7 @@ class Loops:
         self._recorder = Recorder()
         self._period = progress_period
         self._loops: dict[str, ObjectLoop] = {}
+        self._untaken: dict[str, str] = {}  # versions by uid: heard, and not understood
         self._counts: Counter[str] = Counter()
         self._followers = Followers()
         self._ending: set[asyncio.Task[None]] = set()
@@ -114,17 +115,27 @@ class Loops:
 
     def delivered(self) -> dict[str, str]:
         """The resourceVersion that the watch delivered last, by uid. Our own writes do not count: it owes those too."""
-        return {uid: loop.version for uid, loop in self._loops.items()}
+        return {uid: loop.version for uid, loop in self._loops.items()} | self._untaken
 
     def deliver(self, kind: Kind[Any, Any, Any], body: dict[str, Any], *, deleted: bool) -> None:
-        """Take in one sight of an object."""
+        """Take in one sight of an object. One that cannot be is that object's trouble: the watch has brought it."""
         if self.stopping:
             return
-        meta = body["metadata"]
-        uid, is_store = meta["uid"], kind.names.kind == STORE_KIND
+        uid = body["metadata"]["uid"]
+        self._untaken.pop(uid, None)
         if deleted:
             self.lost(uid)
             return
+        try:
+            self._take(kind, body)
+        except Exception as error:
+            logger.error("a %s (uid %s) was not taken in: %s", kind.names.kind, uid, frames(error))
+            metrics.failed(kind.names.kind, type(error).__name__)
+            self._untaken[uid] = str(body["metadata"].get("resourceVersion", ""))
+
+    def _take(self, kind: Kind[Any, Any, Any], body: dict[str, Any]) -> None:
+        meta = body["metadata"]
+        uid, is_store = meta["uid"], kind.names.kind == STORE_KIND
         if is_store:
             self.ctx.stores.seen(meta["namespace"], meta["name"], body)
         self._followers.note(uid, body)
@@ -144,6 +155,7 @@ class Loops:
 
     def lost(self, uid: str) -> None:
         """The object of that uid is gone: end its loop and its work. Safe to say twice."""
+        self._untaken.pop(uid, None)
         loop = self._loops.get(uid)
         if loop is None or self.stopping:
             return

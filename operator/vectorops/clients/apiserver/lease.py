@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vectorops.clients.kubernetes_errors import Missing, Request, Resource
-from vectorops.errors import OperatorError, Reason, Transient
+from vectorops.errors import OperatorError, Reason, Stalled, Transient
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ LEASE_SECONDS = 15  # after which others may take it; this and the next two are 
 RENEW_SECONDS = 10.0  # for which a renewal counts for ourselves: the rest is for what is on its way
 RETRY_SECONDS = 2.0  # between two renewals, or two looks of a standby
 ASK_SECONDS = 5.0  # for one request: a renewal that hangs is tried again while there is time
+REFUSAL_SECONDS = 30.0  # for which a refusal is told: a standby looks every two seconds, and may have no need to claim
 LOOK_SECONDS = 0.5  # between two looks at the clock: after a pause the loss is seen before anything is sent
 
 Send = Callable[..., Awaitable[dict[str, Any]]]
@@ -57,6 +58,7 @@ class Leadership:
         self._leading = self._over = False
         self._lease: dict[str, Any] = {}
         self._election: Any = None
+        self._refused, self._refused_at = "", 0.0  # what a person must mend before it can be ours
 
     def held(self) -> bool:
         """Whether this process leads now, for sure."""
@@ -68,12 +70,16 @@ class Leadership:
             return None
         return Transient(Reason.Deposed, "The lease was lost: another operator may lead by now, and nothing is sent.")
 
+    def told(self) -> str | None:
+        """For `/readyz`: why the lease can be neither read nor claimed, where only a person can mend that."""
+        return self._refused if self._refused and self._clock() - self._refused_at < REFUSAL_SECONDS else None
+
     async def lead(self, stopped: asyncio.Event) -> bool:
         """Stand by until the lease is ours. False: told to stop meanwhile."""
         self._election = await asyncio.to_thread(self._make)
         acquiring, stop = asyncio.ensure_future(self._election.acquire()), asyncio.ensure_future(stopped.wait())
         await asyncio.wait({acquiring, stop}, return_when=asyncio.FIRST_COMPLETED)
-        led = acquiring.done() and not stopped.is_set()
+        led = acquiring.done() and acquiring.result() and not stopped.is_set()
         for task in (acquiring, stop):
             task.cancel()
         await asyncio.gather(acquiring, stop, return_exceptions=True)
@@ -157,8 +163,17 @@ class Leadership:
 
     async def _ask(self, verb: str, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         name = None if verb == "create" else self._name
-        async with asyncio.timeout(ASK_SECONDS):
-            return await self._send(Request(verb, LEASES, self._namespace, name), method, body=body)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                answer = await self._send(Request(verb, LEASES, self._namespace, name), method, body=body)
+        except Stalled as error:
+            if self.told() != (told := f"{error.reason}: {error.message}"):
+                logger.error("the lease %s/%s cannot be ours: %s", self._namespace, self._name, told)
+            self._refused, self._refused_at = told, self._clock()
+            raise
+        if verb != "get":  # what was refused may be the claim alone
+            self._refused = ""
+        return answer
 
     def _spec(self, former: dict[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
