@@ -29,6 +29,9 @@ LABELS: Final = ",".join(f'a{i}="1"' for i in range(170_000))
 INTEGER, TEXT, TRUTH = 23, 25, 16
 """Oids of types, as every PostgreSQL numbers them."""
 
+BESIDE_LIMIT: Final = 15 << 20
+"""An answer that is just small enough for the connection that watches, and made to be large in memory."""
+
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
     """One message of PostgreSQL's protocol."""
@@ -52,6 +55,10 @@ REPORTED: Final = (("server_version", "18.6"), ("in_hot_standby", "off"), ("defa
 SETTINGS: Final = b"".join(message(b"S", f"{name}\0{value}\0".encode()) for name, value in REPORTED)
 GREETING: Final = message(b"R", bytes(4)) + SETTINGS + message(b"K", b"\0\0\0\1\0\0\0\2") + READY
 PREPARED: Final = message(b"1") + message(b"t", b"\0\0")
+PREPARED_FOR_ONE: Final = message(b"1") + message(b"t", struct.pack("!HI", 1, INTEGER))
+NESTED: Final = b'{"records":[' + b"{}," * (BESIDE_LIMIT // 3) + b"{}]}"
+"""A text of JSON: three bytes for a dictionary."""
+
 HANDSHAKE: Final = (columns(INTEGER, TEXT, TEXT, TRUTH), row(b"\0\0\0\1", b"pg_catalog, pg_temp", None, b"\0"))
 NAMES: Final = (b"pid", b"search_path", b"transaction_timeout", b"has_intents")
 
@@ -62,7 +69,10 @@ class Database:
     _greets = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection. What comes without end: notice, settings, description, rows, row, or, unasked, idle."""
+        """One connection. What comes without end: notice, settings, description, rows, row, or, unasked, idle.
+
+        Small enough, and made to be large in memory: json.
+        """
         with suppress(OSError, asyncio.IncompleteReadError):
             mode = await self._greeted(reader)
             if mode == "notice":
@@ -96,10 +106,12 @@ class Database:
             if mode == "idle":
                 await _pour(writer, message(b"N", b"MHello\0\0") * 10_000)
         elif b"P" in kinds and b"E" not in kinds:
-            await self._described(mode, b"pg_backend_pid" in parsed, writer)
+            await self._described(mode, parsed, writer)
             writer.write(READY if kinds.endswith(b"S") else b"")
         elif self._greets:
             writer.write(message(b"2") + HANDSHAKE[1] + message(b"C", b"SELECT 1\0") + READY)
+        elif mode == "json":
+            writer.write(message(b"2") + row(NESTED) + message(b"C", b"SELECT 1\0") + READY)
         else:
             writer.write(message(b"2"))
             if mode == "row":
@@ -107,18 +119,19 @@ class Database:
                 await _pour(writer, b"x" * PIECE)
             await _pour(writer, row() * (PIECE // 7))
 
-    async def _described(self, mode: str, greets: bool, writer: asyncio.StreamWriter) -> None:
-        self._greets = greets
-        if greets:
+    async def _described(self, mode: str, parsed: bytes, writer: asyncio.StreamWriter) -> None:
+        self._greets = b"set_config('transaction_timeout'" in parsed
+        prepared = PREPARED_FOR_ONE if b"$1" in parsed else PREPARED
+        if self._greets:
             described = HANDSHAKE[0]
             for at, name in enumerate(NAMES):
                 described = described.replace(f"c{at}".encode(), name)
             writer.write(PREPARED + message(b"T", described[5:]))
         elif mode == "description":
-            writer.write(PREPARED + b"T\x7f\xff\xff\x00")
+            writer.write(prepared + b"T\x7f\xff\xff\x00")
             await _pour(writer, b"x" * PIECE)
         else:
-            writer.write(PREPARED + columns())
+            writer.write(prepared + columns(*[TEXT] * (mode == "json")))
 
 
 class Provider:

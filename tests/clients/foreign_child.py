@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
+from vectorops.clients.catalogue import read_catalogue
 from vectorops.clients.dsn import Target, Tls, TlsMode
 from vectorops.clients.embeddings import Embedders
 from vectorops.clients.foreign.budget import charged_to
@@ -55,7 +56,7 @@ async def databases(port: int, modes: list[str]) -> list[str]:
         url = f"postgresql://u{number}:p@127.0.0.1:{port}/{mode}"
         database = opened.open(Target(SecretStr(url), Tls(mode=TlsMode.DISABLE)))
         with charged_to(f"tenant-{number}"):
-            return await said(lambda: database.fetch("SELECT 1"))
+            return await said(lambda: read_catalogue(database))
 
     return await asyncio.gather(*(ask(number, mode) for number, mode in enumerate(modes)))
 

@@ -63,6 +63,12 @@ async def test_a_database_that_floods_is_cut_off_and_costs_a_bounded_memory(host
     assert grown < 64 * MIB
 
 
+async def test_a_catalogue_that_is_small_on_the_wire_and_large_in_memory_is_not_parsed(hostile: Hostile) -> None:
+    said, grown, _ = await child("database", str(hostile.database), "json")
+    assert grown < 96 * MIB
+    assert said == [Reason.DatabaseError]
+
+
 async def test_many_tenants_whose_databases_flood_at_once_leave_the_process_alive(hostile: Hostile) -> None:
     said, grown, _ = await child("database", str(hostile.database), *["rows", "row", "notice", "description"] * 15)
     assert set(said) <= {Reason.AnswerTooLarge, Reason.DatabaseUnavailable}

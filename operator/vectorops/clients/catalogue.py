@@ -8,7 +8,6 @@ for the clock. It decides nothing, and it reads no row of a user's table (see `c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter
 from vectorops.clients.activity import Blocker, Build, Replica, Session, TableLock, Transaction
 from vectorops.clients.bookkeeping import look_sql, refuse
 from vectorops.clients.bookkeeping.records import Records
+from vectorops.clients.foreign import jsontext
 from vectorops.clients.locks import LOCK_CLASS
 from vectorops.clients.postgres import Database
 from vectorops.clients.sql import statements
@@ -216,6 +216,9 @@ class Catalogue:
 
 
 READING = "reading the catalogue"
+MOST_VALUES = 1_000_000
+"""In one snapshot: a thousand columns and a thousand indexes with seventy each, and tables of hundreds of columns; made
+of as little text as can be, so many take 40 MB."""
 _APPENDED = {"intent": "intents", "schema_version": "version"}
 """Tables of ours and the statements that read them: appended only where the last look found them trusted."""
 
@@ -249,7 +252,7 @@ async def _read(database: Database, usable: frozenset[str]) -> Catalogue:
             raise
         database.usable = frozenset()  # dropped or revoked under us
         text = await database.fetchval(f"SELECT {looks}", LOCK_CLASS, what=READING)
-    content = json.loads(text)
+    content = jsontext.from_database(text, MOST_VALUES)
     content["records"] = Records.read(content["records"])
     _leave_out_vanished(content)
     _remembered(database, content["indexes"])

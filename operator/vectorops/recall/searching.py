@@ -6,13 +6,13 @@ in both. Settings are local to that transaction. Refused: measuring a search tha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.sqlstate import speaking
 from vectorops.errors import Reason, Waiting
 from vectorops.recall.exact import Neighbours, exact_neighbours, parse_vectors, row_id
@@ -118,7 +118,7 @@ class Searcher:
             plan = await self._connection.fetchval(
                 f"EXPLAIN (FORMAT JSON, COSTS OFF) {self._sql}", self._queries.texts[0]
             )
-        used = sorted(set(_index_names(json.loads(plan))))
+        used = sorted(set(_index_names(from_database(plan, PLAN_VALUES))))
         if self._target.index_name not in used:
             other = f"it uses {', '.join(used)}" if used else "it uses no index"
             text = f'The planner does not search by "{self._target.index_name}": {other}.'

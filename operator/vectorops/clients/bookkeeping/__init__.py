@@ -20,11 +20,11 @@ and one that our role may not use or alter, with the exact statements for an adm
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import cache
 from importlib.resources import files
 
 from vectorops.clients.bookkeeping.records import TABLES, VERSION_TABLE, Records
+from vectorops.clients.foreign import jsontext
 from vectorops.clients.postgres import Connection, Database
 from vectorops.clients.sql import statements
 from vectorops.clients.sqlstate import sqlstate_of
@@ -35,6 +35,7 @@ __all__ = ["TABLES", "VERSION", "Records", "ensure_bookkeeping", "look", "look_s
 PACKAGE = "vectorops.clients.bookkeeping"
 MAKING = "preparing the schema vectorops"
 LOOKING = "looking at the schema vectorops"
+MOST_VALUES = 10_000  # in one look: ten tables, and what is wrong with them
 FIRST = 1  # the step that begins everything
 STEPS_LOCK = 0x766F7073 + 1  # beside LOCK_CLASS, whose second key is a table
 STEP_POLL = 0.1  # seconds: a step takes milliseconds
@@ -98,7 +99,7 @@ def refuse_newer(version: int) -> None:
 def _usable(text: str | None) -> Records:
     if text is None:
         raise Transient(Reason.DatabaseError, "The database did not say what it holds; it is asked again.")
-    records = Records.read(json.loads(text)["records"])
+    records = Records.read(jsontext.from_database(text, MOST_VALUES)["records"])
     refused = records.refusal()
     if refused is not None:
         raise refused

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from vectorops.clients.embedding_batches import Seen
 from vectorops.clients.embedding_tokens import Load
+from vectorops.clients.foreign.jsontext import from_database
 from vectorops.clients.postgres import speaking, statements
 from vectorops.errors import OperatorError
 from vectorops.kinds.embeddingbackfill.batch import Row
@@ -22,6 +23,7 @@ from vectorops.kinds.embeddingbackfill.effects import PACKAGE, deposed, scope
 from vectorops.kinds.embeddingbackfill.run import Run
 
 SQL = "batching.sql"
+KEY_VALUES = 5_000  # signs that a key's own text may hold; a key has at most eight columns
 UNANSWERED_SECONDS = 30.0  # a provider's list may lag: so long a batch that may have been created is looked for
 
 ORPHAN_SECONDS = 300.0  # a run that is alive looks once a minute: what has ended for so long is nobody's
@@ -138,7 +140,10 @@ async def note_progress(run: Run, nonce: str, seen: Seen) -> None:
 async def rows_of_texts(run: Run, nonce: str, hashes: Sequence[bytes]) -> list[Row]:
     """The rows that wait for these texts; their texts themselves are not kept. A look."""
     found = await _fetch(run, "rows_of_texts", nonce, list(hashes))
-    return [Row(tuple(json.loads(r["key"])), r["row_key"], "", r["text_hash"], Load(r["size"])) for r in found]
+    return [
+        Row(tuple(from_database(r["key"], KEY_VALUES)), r["row_key"], "", r["text_hash"], Load(r["size"]))
+        for r in found
+    ]
 
 
 async def forget_rows(run: Run, nonce: str, rows: Sequence[Row]) -> None:

@@ -9,7 +9,6 @@ told apart this way: the planner chooses one of them; then it is said that the t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.catalogue import Index as Found
+from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
 from vectorops.errors import OperatorError
 from vectorops.kinds.vectorindex import sql
@@ -110,7 +110,7 @@ async def _search(
             await _set(connection, {"hnsw.iterative_scan": "strict_order"})
         search = sql.search_sql(q.spec, q.extension_schema, q.column_type, q.dimensions, ROWS)
         plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON, COSTS OFF) {search}", vector)
-        used = tuple(index_names(json.loads(plan)))
+        used = tuple(index_names(from_database(plan, PLAN_VALUES)))
         for name in used:
             if (scanned := catalogue.index(q.index.schema, name)) is not None:
                 count(scanned.oid)

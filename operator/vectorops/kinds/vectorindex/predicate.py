@@ -7,12 +7,12 @@ no other, and what it makes of them is compared. Asked only of an index that we 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
 from vectorops.clients.predicate import REFUSED, Compared, predicate_sql
 from vectorops.clients.sql import qualified
@@ -100,5 +100,5 @@ async def _explained(connection: Connection, spec: VectorIndexSpec, condition: s
             await connection.execute("SELECT set_config($1, $2, true)", name, value)
         explain = "EXPLAIN (FORMAT JSON, COSTS OFF)"
         text = await connection.fetchval(f"{explain} SELECT 1 FROM ONLY {table} WHERE {condition}")  # noqa: S608 - quoted
-    plan: dict[str, Any] = json.loads(text)[0]["Plan"]
+    plan: dict[str, Any] = from_database(text, PLAN_VALUES)[0]["Plan"]
     return str(plan.get("Filter", plan.get("One-Time Filter", "")))

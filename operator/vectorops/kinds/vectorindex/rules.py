@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vectorops.clients.foreign import jsontext
 from vectorops.kinds.vectorindex.observation import Index
 from vectorops.kinds.vectorindex.view import Look
 
@@ -20,6 +21,9 @@ LEAST_AGE = timedelta(days=1)
 
 RECALL_AGAIN = timedelta(days=30)
 """After a rebuild for the recall that did not help: by then rows have come and gone, and it may help."""
+
+MOST_FACTS = 100
+"""Values in the comment of an index, which is its owner's to write; ours has a dozen."""
 
 ENOUGH_ROWS = 10_000
 """Below, figures a row are dominated by a few pages, and a build takes seconds: not worth a rule."""
@@ -56,7 +60,7 @@ def birth_of(index: Index) -> Birth | None:
     if not brace or not (index.comment or "").startswith("vectorops:"):
         return None
     try:
-        facts: dict[str, Any] = json.loads("{" + text)
+        facts: dict[str, Any] = jsontext.parse("{" + text, MOST_FACTS)
         built = datetime.strptime(facts["built"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except (ValueError, KeyError, TypeError):
         return None
