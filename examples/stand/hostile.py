@@ -69,7 +69,7 @@ class Database:
     _greets = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection. What comes without end: notice, settings, description, rows, row, or, unasked, idle.
+        """One connection. What has no end: rounds, notice, settings, description, rows, row, or, unasked, idle.
 
         Small enough, and made to be large in memory: json.
         """
@@ -80,6 +80,8 @@ class Database:
                 await _pour(writer, b"S" * PIECE)
             elif mode == "settings":
                 await _pour_numbered(writer)
+            elif mode == "rounds":
+                await self._haggled(reader, writer)
             writer.write(GREETING)
             while True:
                 await self._answer(mode, await self._asked(reader), writer)
@@ -89,6 +91,18 @@ class Database:
         size = struct.unpack("!I", await reader.readexactly(4))[0]
         words = (await reader.readexactly(size - 4))[4:].split(b"\0")
         return words[words.index(b"database") + 1].decode()
+
+    async def _haggled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """SCRAM, in pieces, with as many rounds as the number can be."""
+        writer.write(message(b"R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"))
+        size = struct.unpack("!I", (await reader.readexactly(5))[1:])[0]
+        nonce = (await reader.readexactly(size - 4)).rpartition(b"r=")[2]
+        told = message(b"R", struct.pack("!I", 11) + b"r=" + nonce + b"x,s=c2FsdHNhbHQ=,i=2147483647")
+        for piece in (told[:-8], told[-8:]):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        await reader.read(1)
 
     async def _asked(self, reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
         """The kinds of the messages up to the next Sync, Flush or simple query, and what was to be parsed."""
@@ -135,13 +149,16 @@ class Database:
 
 
 class Provider:
-    """`/huge` answers a gigabyte, `/nested` what is large in memory, `/error` refuses so, `/small` is harmless."""
+    """`/huge` answers a gigabyte, `/nested` what is large in memory, `/error` refuses so, `/early`
+    never comes to its answer, `/small` is harmless."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request."""
         with suppress(OSError, asyncio.IncompleteReadError):
             path = await _requested(reader)
             mode = path.split("/")[1]
+            if mode == "early":
+                await _pour(writer, b"HTTP/1.1 103 Early Hints\r\n\r\n" * (PIECE // 28))
             status = "500 Internal Server Error" if mode == "error" else "200 OK"
             writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n".encode())
             if mode == "small":

@@ -50,7 +50,11 @@ async def child(*arguments: str) -> tuple[list[str], int, float]:
     command = (sys.executable, str(CHILD), *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env)
     assert process.stdout is not None
-    told = await process.stdout.read()
+    try:
+        told = await process.stdout.read()
+    except BaseException:
+        process.kill()  # it may be one that will never end
+        raise
     assert await process.wait() == 0
     found = json.loads(told)
     return found["said"], found["grown"], found["seconds"]
@@ -61,6 +65,13 @@ async def test_a_database_that_floods_is_cut_off_and_costs_a_bounded_memory(host
     said, grown, _ = await child("database", str(hostile.database), mode)
     assert said == [Reason.AnswerTooLarge]
     assert grown < 64 * MIB
+
+
+async def test_a_database_that_wants_a_password_hashed_for_ever_does_not_stop_the_process(hostile: Hostile) -> None:
+    async with asyncio.timeout(60):
+        said, _, seconds = await child("database", str(hostile.database), "rounds")
+    assert said == [Reason.AuthenticationFailed]
+    assert seconds < 5
 
 
 async def test_a_catalogue_that_is_small_on_the_wire_and_large_in_memory_is_not_parsed(hostile: Hostile) -> None:
@@ -87,6 +98,14 @@ async def test_many_tenants_whose_providers_answer_gigabytes_leave_the_process_a
     said, grown, _ = await child("provider", str(hostile.provider), *modes)
     assert set(said) <= {Reason.InvalidAnswer, Reason.ProviderUnavailable}
     assert grown < 300 * MIB
+
+
+@pytest.mark.parametrize("mode", ["early", "batch-early"])
+async def test_a_provider_that_never_comes_to_its_answer_is_left(hostile: Hostile, mode: str) -> None:
+    said, grown, seconds = await child("provider", str(hostile.provider), mode)
+    assert set(said) == {Reason.ProviderUnavailable}
+    assert grown < 32 * MIB
+    assert seconds < 20  # of the processor; until the request's own end it would be a hundred
 
 
 async def test_services_of_two_megabytes_of_labels_cost_neither_memory_nor_time(hostile: Hostile) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,6 +61,13 @@ SAMPLE = 8 << 10
 """Of what one read brings, so much is looked through for rows, at a place nobody can foresee: looking through all of it
 would cost more than reading it."""
 
+MOST_ROUNDS = 200_000
+"""Of hashing a password, as a server asks for (scram_iterations, 4,096 by default): the event loop waits for them, some
+80 ms; the most that can be asked for take a quarter of an hour."""
+
+ROUNDS = re.compile(rb",i=([0-9]+)")
+"""Where SCRAM says how many; nothing else that a server says before it has authenticated anybody holds it."""
+
 REPORTED = 256
 """Settings that a server reports; PostgreSQL has fifteen of them."""
 
@@ -99,6 +107,7 @@ class Counted(asyncpg.protocol.Protocol):
         self._room: list[Reservation] = []
         self._late: asyncio.TimerHandle | None = None
         self._reported = _reported(self)
+        self._greeting: bytearray | None = bytearray()  # all that came before the first question
 
     def connection_made(self, transport: Any) -> None:
         """asyncio's: the connection is there."""
@@ -119,6 +128,11 @@ class Counted(asyncpg.protocol.Protocol):
             return
         if self._used > COMMON_BYTES and self._limit > COPY_BYTES:
             self._make_room()
+        if self._greeting is not None:
+            self._greeting += data  # whole, for what matters may come in pieces; CONNECT_BYTES at most
+            if any(int(found) > MOST_ROUNDS for found in ROUNDS.findall(self._greeting)):
+                self._refuse(_too_dear())
+                return
         super().data_received(data)
         if len(self._reported) > REPORTED:
             self._refuse(_too_large(CONNECT_BYTES))
@@ -172,7 +186,7 @@ class Counted(asyncpg.protocol.Protocol):
 
     @contextmanager
     def _question(self, most: int) -> Iterator[None]:
-        self._limit, self._used, self._owner = most, 0, neighbour()
+        self._limit, self._used, self._owner, self._greeting = most, 0, neighbour(), None
         try:
             yield
         finally:
@@ -252,6 +266,14 @@ def _reported(protocol: Counted) -> dict[str, str]:
 def _too_large(most: int) -> CutOff:
     text = f"The database sent an answer of more than {most >> 10} KiB, and was cut off. "
     return CutOff(lambda: Stalled(Reason.AnswerTooLarge, text + Reason.AnswerTooLarge.next_step))
+
+
+def _too_dear() -> CutOff:
+    text = (
+        f"The database wants the password hashed more than {MOST_ROUNDS} times (scram_iterations), which nobody else "
+    )
+    text += "can wait for, and was cut off. Lower it there and set the password anew."
+    return CutOff(lambda: Stalled(Reason.AuthenticationFailed, text))
 
 
 def _too_slow() -> CutOff:

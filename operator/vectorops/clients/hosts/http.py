@@ -1,12 +1,15 @@
 """HTTP clients that connect only to what may be connected to.
 
 The check sits where a connection is opened, below TLS: certificates are still for the name. Where the environment names
-a proxy (HTTPS_PROXY), names are resolved there and the proxy is who refuses. What it imports is heavy.
+a proxy (HTTPS_PROXY), names are resolved there and the proxy is who refuses. Also refused: answers without end before
+the answer (status 1xx), which cost the event loop and come to nobody who could bound them. What it imports is heavy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +18,46 @@ import httpx2
 
 from vectorops.clients.hosts.reaching import reachable, refusal
 from vectorops.clients.hosts.rules import OWN
+
+EARLY = re.compile(rb"HTTP/[0-9][.][0-9] 1[0-9][0-9]")
+"""How an answer before the answer begins; nothing that is read of a neighbour holds many of these."""
+
+MOST_EARLY = 16
+"""To one request: a server has one or two (100, 103), and 64 KiB hold thousands, read in one go."""
+
+
+class Patient(httpcore2.AsyncNetworkStream):
+    """A connection that takes a few answers before the answer."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
+        self._inner, self._early = inner, 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """The library's own. Raises RemoteProtocolError for a server that does not come to its answer."""
+        data = await self._inner.read(max_bytes, timeout)
+        self._early += sum(1 for _ in EARLY.finditer(data))
+        if self._early > MOST_EARLY:
+            raise httpcore2.RemoteProtocolError("answers without end before the answer")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """The library's own: another request."""
+        self._early = 0
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """The library's own."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        """The library's own, as patient."""
+        return Patient(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """The library's own."""
+        return self._inner.get_extra_info(info)
 
 
 class Checked(httpcore2.AsyncNetworkBackend):
@@ -45,7 +88,7 @@ class Checked(httpcore2.AsyncNetworkBackend):
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             share = None if timeout is None else max(0.05, (timeout - (loop.time() - began)) / left)
             try:
-                return await self._inner.connect_tcp(address, port, share, local_address, socket_options)
+                return Patient(await self._inner.connect_tcp(address, port, share, local_address, socket_options))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
         assert failed is not None, "there is at least one address"
