@@ -21,6 +21,8 @@ class World:
         self.listed: dict[str, int] = {}
         self.heard: dict[str, int] = {}
         self.ended: list[str] = []
+        self.stored: dict[str, str] = {}  # uid by name of what a listing lacks
+        self.gets: list[str] = []
         self.error: OperatorError | None = None
         self.watched, self.now, self.lists = True, 0.0, 0
         self.health = Health()
@@ -42,7 +44,14 @@ class World:
         return {"items": items}
 
     def __iter__(self) -> Any:
-        return iter([SimpleNamespace(subject=SimpleNamespace(uid=uid)) for uid in self.heard])
+        subjects = [SimpleNamespace(uid=uid, namespace="shop", name=f"w{uid}") for uid in self.heard]
+        return iter([SimpleNamespace(subject=subject, kind=KIND) for subject in subjects])
+
+    async def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+        self.gets.append(name)
+        if self.error is not None:
+            raise self.error
+        return {"metadata": {"uid": self.stored[name]}} if name in self.stored else None
 
     def delivered(self) -> dict[str, str]:
         return {uid: str(version) for uid, version in self.heard.items()}
@@ -141,6 +150,29 @@ async def test_a_vanished_object_is_ended_after_two_looks(world: World) -> None:
     del world.listed["7"]
     await world.look()
     assert world.ended == []
+    await world.look()
+    assert world.ended == ["7"]
+    assert world.gets == ["w7"]
+
+
+async def test_an_object_that_only_a_listing_lacks_is_not_ended(world: World) -> None:
+    """A cache that lags must not cancel a build; whoever bears the name of one that is gone does not keep it."""
+    world.stored = {"w7": "7", "w8": "another"}
+    del world.listed["7"], world.listed["8"]
+    for _ in range(4):
+        await world.look()
+    assert world.ended == ["8"]
+    world.listed["7"] = 107
+    assert await world.look() is None
+
+
+async def test_an_object_that_cannot_be_asked_for_is_not_ended_yet(world: World) -> None:
+    del world.listed["7"]
+    await world.look()
+    world.error = Transient(Reason.KubernetesUnavailable, "503")
+    await world.watchdog._end_unlisted({uid: "" for uid in world.listed})
+    assert world.ended == []
+    world.error = None
     await world.look()
     assert world.ended == ["7"]
 

@@ -9,6 +9,7 @@ restarts the process. Slowness is no death: what is owed and shrinks is waited f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -86,7 +87,7 @@ class Watchdog:
         if self._health.not_ready is not None and silent:
             return  # still starting: nothing to compare with yet
         listed, delivered = await self._list(), self._loops.delivered()
-        self._end_unlisted(listed)
+        await self._end_unlisted(listed)
         behind = self._behind(listed, delivered)
         if self._health.not_ready is not None:
             if listed.keys() <= delivered.keys():
@@ -113,12 +114,21 @@ class Watchdog:
         overdue = [since for _, since in owed.values() if since < now]
         return sum(now - since >= LOST_AFTER for since in overdue) if moving else len(overdue)
 
-    def _end_unlisted(self, listed: dict[str, str]) -> None:
-        """Objects deleted while the watch was away: nobody delivers that. Two looks, for listing and watch race."""
-        followed = {tracked.subject.uid for tracked in self._loops} - listed.keys()
-        for uid in followed & self._unlisted:
-            self._loops.lost(uid)
-        self._unlisted = followed
+    async def _end_unlisted(self, listed: dict[str, str]) -> None:
+        """Objects deleted while the watch was away: nobody delivers that. Two looks, for listing and watch race.
+
+        A listing may be of a cache that lags by minutes, and what ends with an object is not begun again for free: so
+        each is asked for by name, which is answered from the store itself.
+        """
+        followed = {tracked.subject.uid: tracked for tracked in self._loops if tracked.subject.uid not in listed}
+        for uid in followed.keys() & self._unlisted:
+            subject = followed[uid].subject
+            with contextlib.suppress(OperatorError):  # not known yet; the next look asks again
+                plural = followed[uid].kind.names.plural
+                present = await self._kubernetes.get(plural, subject.namespace, subject.name)
+                if present is None or present["metadata"]["uid"] != uid:
+                    self._loops.lost(uid)
+        self._unlisted = set(followed)
 
     async def _list(self) -> dict[str, str]:
         """resourceVersion of every object that there is, by uid."""
