@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -44,6 +45,18 @@ def test_sigterm_while_it_waits_for_rights_ends_it_in_order(bare: Scene) -> None
     bare.wait("it to wait for rights", lambda: "RBACMissing" in waiting.get("/readyz")[1])
     waiting.process.terminate(grace=20)
     assert waiting.process.exit_code == 0
+
+
+@pytest.mark.parametrize("since", ["2026-01-01t00:00:00z", "0000-01-01T00:00:00Z"])
+def test_a_status_that_somebody_wrote_keeps_neither_its_object_nor_the_process_from_going_on(
+    bare: Scene, since: str
+) -> None:
+    """The API server takes these for times. Whoever may write one status must not have the process restarted."""
+    bare.apply("VectorStore", "shop", store_spec(suspend=True, tables=[]))
+    written = json.dumps({"status": {"observedGeneration": 1, "waitingSince": since}})
+    bare.kubectl("patch", "vst/shop", "--subresource=status", "--type=merge", "-p", written)
+    bare.operator()  # ready: everything listed was taken in
+    bare.wait_reason("vst/shop", "Suspended")
 
 
 def test_its_metrics_count_passes_and_errors_by_reason(scene: Scene) -> None:
