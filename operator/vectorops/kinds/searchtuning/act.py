@@ -76,6 +76,7 @@ async def begin(ctx: Context, subject: Subject, spec: Spec, observed: Observatio
         declared=search.ef_search if search is not None else None,
         started_at=ctx.clock(),
         unfilled=partial(unfilled, ctx, store),
+        withheld=ctx.withheld,
         former=observed.work.error if observed.work is not None else None,
     )
     ctx.work.forget(subject.uid)

@@ -21,9 +21,10 @@ UNSUPPORTED = (404, 405, 501)
 
 
 async def ask_service(run: Run) -> None:
-    """Ask once. Raises Stalled (EndpointUnsupported, ServiceAnswerUnusable) and Transient (ServiceUnavailable)."""
+    """Ask once. Raises Stalled (EndpointUnsupported, ServiceAnswerUnusable), Transient, and Waiting while cut off."""
     assert run.service is not None, "act saw to it"
     run.step = Reason.AskingService
+    run.may_spend()
     wanted = run.spec.range
     body = {"minEfSearch": wanted.min, "maxEfSearch": wanted.max, "step": wanted.step}
     answer = await run.service.call("POST", PATH, json=body, timeout=ANSWER_SECONDS)

@@ -50,6 +50,7 @@ class Run:
     error: Trouble | None = None
     ended_at: datetime | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    withheld: Callable[[], Waiting | None] = lambda: None  # asks whether work that costs something may go on
 
     @property
     def token(self) -> str:
@@ -65,3 +66,9 @@ class Run:
         """Raises Waiting when it shall end."""
         if self.stopping:
             raise Waiting(Shared.QueryCanceled, "The tuning was ended before its end.", after=1.0)
+
+    def may_spend(self) -> None:
+        """Raises Waiting when it shall end, or while nothing that costs something may be asked for."""
+        self.go_on()
+        if (why := self.withheld()) is not None:
+            raise why

@@ -67,7 +67,7 @@ async def _texts(run: Run, connection: Connection, target: Target, wanted: FromT
     run.step = Reason.Embedding
     texts: list[str] = []
     for start in range(0, len(rows), TEXTS):
-        run.go_on()
+        run.may_spend()
         embedded = await run.embedder.embed(rows[start : start + TEXTS])
         texts += [_text(vector) for vector in embedded.vectors if vector is not None]
     return Queries(tuple(texts), (None,) * len(texts))
