@@ -26,7 +26,7 @@ PIECE: Final = 1 << 20
 LABELS: Final = ",".join(f'a{i}="1"' for i in range(170_000))
 """Two megabytes of labels of one sample: quadratic work for a parser that believes in them."""
 
-INTEGER, TEXT, TRUTH = 23, 25, 16
+INTEGER, TEXT, TRUTH, NUMBER = 23, 25, 16, 1700
 """Oids of types, as every PostgreSQL numbers them."""
 
 BESIDE_LIMIT: Final = 15 << 20
@@ -59,6 +59,10 @@ PREPARED_FOR_ONE: Final = message(b"1") + message(b"t", struct.pack("!HI", 1, IN
 NESTED: Final = b'{"records":[' + b"{}," * (BESIDE_LIMIT // 3) + b"{}]}"
 """A text of JSON: three bytes for a dictionary."""
 
+NUMBERS: Final = 1_000
+NUMBER_ROW: Final = row(*[struct.pack("!HhHHH", 1, 0x7FFF, 0, 0xFFFF, 1)] * NUMBERS)
+"""Ten bytes for 196,000 digits, a thousand times."""
+
 HANDSHAKE: Final = (columns(INTEGER, TEXT, TEXT, TRUTH), row(b"\0\0\0\1", b"pg_catalog, pg_temp", None, b"\0"))
 NAMES: Final = (b"pid", b"search_path", b"transaction_timeout", b"has_intents")
 
@@ -71,7 +75,7 @@ class Database:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection. What has no end: rounds, notice, settings, description, rows, row, or, unasked, idle.
 
-        Small enough, and made to be large in memory: json.
+        Small enough, and made to be large in memory: json, numbers.
         """
         with suppress(OSError, asyncio.IncompleteReadError):
             mode = await self._greeted(reader)
@@ -126,6 +130,8 @@ class Database:
             writer.write(message(b"2") + HANDSHAKE[1] + message(b"C", b"SELECT 1\0") + READY)
         elif mode == "json":
             writer.write(message(b"2") + row(NESTED) + message(b"C", b"SELECT 1\0") + READY)
+        elif mode == "numbers":
+            writer.write(message(b"2") + NUMBER_ROW * 10 + message(b"C", b"SELECT 10\0") + READY)
         else:
             writer.write(message(b"2"))
             if mode == "row":
@@ -145,7 +151,8 @@ class Database:
             writer.write(prepared + b"T\x7f\xff\xff\x00")
             await _pour(writer, b"x" * PIECE)
         else:
-            writer.write(prepared + columns(*[TEXT] * (mode == "json")))
+            types = {"json": [TEXT], "numbers": [NUMBER] * NUMBERS}.get(mode, [])
+            writer.write(prepared + columns(*types))
 
 
 class Provider:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,26 @@ async def test_a_database_that_wants_a_password_hashed_for_ever_does_not_stop_th
         said, _, seconds = await child("database", str(hostile.database), "rounds")
     assert said == [Reason.AuthenticationFailed]
     assert seconds < 5
+
+
+async def test_numbers_of_ten_bytes_and_a_hundred_thousand_digits_are_not_made(hostile: Hostile) -> None:
+    said, grown, seconds = await child("database", str(hostile.database), "numbers")
+    assert grown < 32 * MIB
+    assert said != ["answered"]
+    assert seconds < 5
+
+
+async def test_numbers_of_a_server_that_means_well_are_what_they_were(database: Database) -> None:
+    told = await database.fetchrow(
+        "SELECT 1.50::numeric AS a, 'NaN'::numeric AS b, -1e-20::numeric AS c, $1::numeric AS d, sum(x) AS e, "
+        "ARRAY[2.5::numeric, NULL] AS f FROM generate_series(1::bigint, 3) AS x",
+        Decimal("123456789012345678901234567890.123"),
+    )
+    assert told is not None
+    assert (told["a"], told["c"], told["e"]) == (Decimal("1.50"), Decimal("-1E-20"), 6)
+    assert told["b"].is_nan()
+    assert told["d"] == Decimal("123456789012345678901234567890.123")
+    assert told["f"] == [Decimal("2.5"), None]
 
 
 async def test_a_catalogue_that_is_small_on_the_wire_and_large_in_memory_is_not_parsed(hostile: Hostile) -> None:

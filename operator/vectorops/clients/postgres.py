@@ -23,6 +23,7 @@ from vectorops import metrics
 from vectorops.clients.dead_peers import keep_alive
 from vectorops.clients.dsn import Target, Tls, TlsMode, connect_arguments
 from vectorops.clients.foreign.answers import SESSION_BYTES, WATCH_BYTES, bounded, counted
+from vectorops.clients.foreign.decimals import as_text
 from vectorops.clients.hosts.sockets import checked
 from vectorops.clients.session_settings import HANDSHAKE, PINNED, SESSION, WATCH, WATCH_SECONDS
 from vectorops.clients.sql import qualified, quote_ident, statements
@@ -198,6 +199,7 @@ class Database:
 
     async def _shake_hands(self, connection: Connection) -> None:
         keep_alive(connection)
+        as_text(connection)
         with speaking("connecting to the database"):
             row = await connection.fetchrow(HANDSHAKE, timeout=CONNECT_SECONDS)
         if row is None or row["pid"] != connection.get_server_pid() or row["search_path"] != PINNED["search_path"]:
