@@ -33,6 +33,7 @@ from vectorops.errors import OperatorError
 from vectorops.kinds.cachewarmup import sending
 from vectorops.kinds.cachewarmup.log_sql import Log, drawn_sql, popular_sql
 from vectorops.kinds.cachewarmup.resource import RequestSpec
+from vectorops.kinds.cachewarmup.source import CONFIG_MAPS
 from vectorops.kinds.vectorindex.sql import create_index_sql
 
 NASTY = (
@@ -205,6 +206,16 @@ def test_one_secret_is_asked_for_by_its_name(data: st.DataObject, tmp_path: Any)
                 await Secrets(client).value("shop", name, key, Purpose.SERVICE)
 
     assert asked_of_the_api_server(tmp_path, ask) == [f"/api/v1/namespaces/shop/secrets/{name}" for name in names]
+
+
+@QUICK
+@given(names=st.lists(values("CacheWarmup.spec.queries.configMapRef.name"), min_size=1, max_size=8))
+def test_one_config_map_is_asked_for_by_its_name(names: list[str], tmp_path: Any) -> None:
+    async def ask(client: Kubernetes) -> None:
+        for name in names:
+            assert await client.read(CONFIG_MAPS, "shop", name) is None
+
+    assert asked_of_the_api_server(tmp_path, ask) == [f"/api/v1/namespaces/shop/configmaps/{name}" for name in names]
 
 
 # -- what statements name --------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     `queueing.worker_limit` stays unlimited: a worker hands a body over in three lines and then idles, so a limit would
     limit nothing but how many objects a second are heard.
     """
-    settings.peering.standalone = True  # one replica, strategy Recreate; the lock in the database is the real fence
+    settings.peering.standalone = True  # who leads is not decided here; the real fence is in the database
     settings.posting.enabled = False  # the recorder writes our events
     settings.persistence.finalizer = f"{GROUP}/kopf-unused"  # never written; ours is written by a pass
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
