@@ -199,3 +199,9 @@ def test_reading_takes_little_memory_beside_the_answer() -> None:
     finally:
         tracemalloc.stop()
     assert len(answer.vectors) == 1024 and (len(encoded) + peak) / len(encoded) < 2.2
+
+
+@pytest.mark.parametrize("told", [10**30, -7, 0, True, "7", None])
+def test_a_bill_that_can_be_none_is_as_good_as_none(told: object) -> None:
+    answer = read_answer(bytearray(body(entries(some(1)), usage={"total_tokens": told})), 1, DIMENSIONS)
+    assert answer.tokens is None

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HEADER = struct.Struct(">HH")  # pgvector's vector_send: dimensions, unused
 BLOCK = 64  # vectors at a time: 400 KB of 1,536 dimensions stay in a core's cache through all steps
 
+MOST_TOKENS = 1_000_000_000
+"""Of one request, whose body has some megabytes; what is beyond is no bill, and fits into no account."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -135,7 +138,7 @@ def _tokens(answer: dict[str, Any]) -> int | None:
     usage = answer.get("usage")
     for name in ("total_tokens", "prompt_tokens"):
         value = usage.get(name) if isinstance(usage, dict) else None
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS:
             return value
     return None
 

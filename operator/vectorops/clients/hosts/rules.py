@@ -21,13 +21,14 @@ OWN = "is the operator's own pod"
 NO_HOST = "is no single host"
 NOT_ALLOWED = "is not among VECTOROPS_ALLOWED_HOSTS"
 
-METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16")
+METADATA = tuple(
+    ipaddress.ip_network(text)
+    for text in ("fd00:ec2::/32", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )  # fmt: skip
-"""Services like that of 169.254.169.254 at other addresses: AWS and Google by IPv6, Alibaba, Azure."""
+"""Services like that of 169.254.169.254 at other addresses: AWS and Google by IPv6, Alibaba, Azure, Oracle. Amazon's
+prefix has more than one, that of pods' credentials (fd00:ec2::23) among them."""
 
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
 THIS_HOST = ipaddress.IPv4Network("0.0.0.0/8")  # Linux connects to itself there
 
 NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]*[a-z0-9_])?)*")
@@ -83,7 +84,7 @@ def parse(text: str) -> Rules:
 
 def special(address: Address) -> str | None:
     """Why the address is one of those that nobody means, or None."""
-    if address.is_link_local or address in METADATA:
+    if address.is_link_local or any(address in network for network in METADATA):
         return LINK_LOCAL
     if address.is_loopback or address.is_unspecified or (address.version == 4 and address in THIS_HOST):
         return OWN
@@ -96,7 +97,7 @@ def embedded(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address in NAT64:
+    if any(address in network for network in NAT64):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
 
