@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.postgres import Connection, qualified, quote_ident, speaking, sqlstate_of
 from vectorops.errors import OperatorError, Reason, Stalled
 
@@ -31,7 +32,7 @@ async def set_for_role(connection: Connection, extension_schema: str, role: str,
             # a setting exists when its library is loaded; before, only a superuser may set it
             await connection.fetchval(f"SELECT '[1]'::{qualified(extension_schema, 'vector')}::text")
             database = quote_ident(await connection.fetchval("SELECT current_database()::text"))
-            async with connection.transaction():
+            async with transaction(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = '{BLOCKED_SECONDS}s'")
                 await connection.execute(f"SET LOCAL ROLE {quoted}")
                 for name, value in values.items():

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.sqlstate import speaking
 from vectorops.errors import Reason, Waiting
@@ -74,7 +75,7 @@ class Measured:
 async def snapshot(connection: Connection) -> AsyncIterator[None]:
     """One read-only transaction in which every statement sees the same rows."""
     with speaking("measuring the recall"):
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        async with transaction(connection, isolation="repeatable_read", readonly=True):
             await _set(connection, {"statement_timeout": str(PASS_MILLISECONDS), "lock_timeout": "5000"})
             yield
 

@@ -24,6 +24,7 @@ from functools import cache
 from importlib.resources import files
 
 from vectorops.clients.bookkeeping.records import TABLES, VERSION_TABLE, Records
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.foreign import jsontext
 from vectorops.clients.postgres import Connection, Database
 from vectorops.clients.sql import statements
@@ -131,7 +132,7 @@ async def _take(database: Database, step: int) -> bool:
 
 
 async def _taken(connection: Connection, step: int) -> bool:
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.fetchrow(_sql("bound_step"))
         if not await connection.fetchval(_sql("lock_steps"), STEPS_LOCK):
             return False

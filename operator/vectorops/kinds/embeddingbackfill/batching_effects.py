@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any
 
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.embedding_batches import Seen
 from vectorops.clients.embedding_tokens import Load
 from vectorops.clients.foreign.jsontext import from_database
@@ -180,7 +181,7 @@ async def _held(run: Run, name: str, *args: Any) -> list[Any]:
     """The same for what guards money: Stalled(Deposed), and nothing changed, where another has the account."""
     async with run.using:
         with speaking("keeping the records of a batch"):
-            async with run.session.transaction():
+            async with transaction(run.session):
                 if not await run.session.fetchval(statements(PACKAGE)["hold_term"], *run.account, run.term):
                     raise deposed()
                 found: list[Any] = await run.session.fetch(statements(PACKAGE, SQL)[name], *args)

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from vectorops.clients.catalogue import Catalogue
 from vectorops.clients.catalogue import Index as Found
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
 from vectorops.errors import OperatorError
@@ -101,7 +102,7 @@ async def _search(
     connection: Connection, catalogue: Catalogue, question: Question, count: Callable[[int], None]
 ) -> Canary:
     q = question
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    async with transaction(connection, isolation="repeatable_read", readonly=True):
         await _set(connection, {"statement_timeout": WAIT, "lock_timeout": LOCK_WAIT})
         stored = await connection.fetch(sql.sample_sql(q.spec, q.extension_schema, q.column_type, ROWS))
         vector = stored[0][0] if stored else _any_vector(q)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.foreign.jsontext import PLAN_VALUES, from_database
 from vectorops.clients.postgres import Connection, Database, speaking, sqlstate_of
 from vectorops.clients.predicate import REFUSED, Compared, predicate_sql
@@ -95,7 +96,7 @@ async def _flaw(connection: Connection, spec: VectorIndexSpec, one: Compared, ca
 async def _explained(connection: Connection, spec: VectorIndexSpec, condition: str) -> str:
     """What the planner makes of the condition."""
     table = qualified(spec.schema_name, spec.table)
-    async with connection.transaction(readonly=True):
+    async with transaction(connection, readonly=True):
         for name, value in SETTINGS.items():
             await connection.execute("SELECT set_config($1, $2, true)", name, value)
         explain = "EXPLAIN (FORMAT JSON, COSTS OFF)"

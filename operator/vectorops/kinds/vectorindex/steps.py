@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from vectorops.clients.dead_peers import transaction
 from vectorops.clients.postgres import Connection, Database, execute_detached, speaking, statements
 from vectorops.errors import Reason, Stalled, Transient
 from vectorops.kinds.vectorindex import sql
@@ -101,7 +102,7 @@ async def write_comment(to: Database | Connection, schema: str, name: str, comme
 async def rename(connection: Connection, owner: Owner, schema: str, swap: Swap, definition: str, comment: str) -> None:
     """Exchange the names in one short transaction, together with what is written about it."""
     with speaking("exchanging the names"):
-        async with connection.transaction():
+        async with transaction(connection):
             await connection.execute("SELECT set_config('lock_timeout', $1, true)", SWAP_LOCK_MILLISECONDS)
             if not await _may_swap(connection, owner, schema, swap):
                 return
