@@ -8,11 +8,13 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
 from vectorops.clients.dsn import Target, connect_arguments
 from vectorops.clients.embeddings import Embedders
+from vectorops.clients.hosts.http import guarded
 from vectorops.clients.hosts.reaching import POLICY, is_own, reachable
 from vectorops.clients.hosts.rules import LINK_LOCAL, NO_HOST, NOT_ALLOWED, OWN, Rules, RulesInvalid, parse
 from vectorops.clients.postgres import Databases
@@ -26,6 +28,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
+        self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
         self._server: asyncio.Server
 
     async def start(self, host: str = "127.0.0.1") -> int:
@@ -35,7 +38,7 @@ class Listener:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heard.append(b"")  # a connection alone is already too much
         self.heard[-1] = await reader.read(4096)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.write(self.answer)
         writer.close()
 
     async def close(self) -> None:
@@ -230,3 +233,16 @@ def test_an_address_of_this_machine_is_the_operators_own() -> None:
     assert Rules().refusal("x", ipaddress.ip_address("10.0.0.5"), own=True) == OWN
     assert parse("*").refusal("x", ipaddress.ip_address("10.0.0.5"), own=True) == OWN
     assert parse("10.0.0.5").refusal("x", ipaddress.ip_address("10.0.0.5"), own=True) is None
+
+
+async def test_what_a_neighbour_wants_remembered_is_not(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(POLICY, "rules", parse("127.0.0.1"))
+    cookies = b"".join(b"set-cookie: c%d=v\r\n" % number for number in range(1_000))
+    listener.answer = b"HTTP/1.1 200 OK\r\n" + cookies + b"content-length: 2\r\nconnection: close\r\n\r\n{}"
+    port = await listener.start()
+    async with guarded(httpx2.AsyncClient(trust_env=False)) as client:
+        for _ in range(2):
+            assert (await client.get(f"http://127.0.0.1:{port}/")).text == "{}"
+        assert not list(client.cookies.jar)
+    assert not any(b"cookie" in heard.lower() for heard in listener.heard)
+    assert len(listener.heard) == 2

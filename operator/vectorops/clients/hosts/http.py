@@ -11,6 +11,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpcore2
@@ -105,8 +106,17 @@ class Checked(httpcore2.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
+class Forgetful(CookieJar):
+    """Keeps nothing: a jar has no bound, and an answer's headers hold thousands of cookies for the next request."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Not even read."""
+
+
 def guarded(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """The client, which from here on asks before it connects. The library has no argument for that."""
+    """The client, which from here on asks before it connects, and keeps no cookies. The library has no argument for
+    the first."""
+    client.cookies = Forgetful()
     pool = client._transport._pool  # type: ignore[attr-defined]
     if not isinstance(pool, httpcore2.AsyncConnectionPool):
         raise TypeError("the client's connections are opened elsewhere now")
