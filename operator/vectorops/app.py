@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +52,7 @@ SERVED_POLL = 0.5  # seconds: a CRD is served within a second or two of being ap
 POLL_CAP = 5.0  # seconds between two looks at an API server that does not answer, or refuses: a person is at work
 REST_FIRST, REST_CAP = 1.0, 30.0  # seconds before the watch is begun anew: few, and more the oftener it ends
 STEADY = 120.0  # seconds of watching after which an end of it is the first again
+NAME_THREADS = 32  # look names up, four at most for one neighbour; a thread begins when it is needed
 EXIT_TIMEOUT = 60.0  # seconds after which a stop that hangs ends the process; below the pod's grace of 90
 
 
@@ -127,6 +129,7 @@ class Operator:
     async def run(self) -> None:
         """Serve, watch, and stop in order. Ends when it is told to stop."""
         self._hear_signals()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(NAME_THREADS, "names"))
         port = serve(self.health, self.settings.http_host, self.settings.http_port)
         logger.info("metrics and probes on %s:%s", self.settings.http_host or "*", port)
         if self.settings.service_addresses:

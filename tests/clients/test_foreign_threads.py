@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from typing import Any
 
 import pytest
 
 from vectorops.clients.foreign import jsontext, threads
-from vectorops.clients.foreign.budget import charged_to
+from vectorops.clients.foreign.budget import charged_to, on_behalf_of
+from vectorops.clients.hosts.reaching import reachable
 from vectorops.errors import Reason, Transient
 
 
@@ -83,3 +86,33 @@ def test_what_nests_too_deep_is_no_json() -> None:
 
 def test_what_is_json_is_parsed() -> None:
     assert jsontext.parse(b'{"a": [1, 2.5, null]}', 8) == {"a": [1, 2.5, None]}
+
+
+async def test_names_that_nobody_answers_for_leave_other_neighbours_their_look_ups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, asked, real = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
+
+    def resolver(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(host).endswith(".silent"):
+            asked.release()
+            answered.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "nobody answers")
+        return real("192.0.2.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+
+    async def of_a_tenant(namespace: str, host: str) -> list[str]:
+        on_behalf_of(namespace)
+        return await reachable(host, 443)
+
+    silent = [asyncio.create_task(of_a_tenant("evil", f"{n}.silent")) for n in range(40)]
+    while not asked.acquire(blocking=False):
+        await asyncio.sleep(0.01)
+    for task in silent[:20]:  # who gives up leaves his thread behind
+        task.cancel()
+    async with asyncio.timeout(10):
+        assert await asyncio.create_task(of_a_tenant("good", "db.example")) == ["192.0.2.1"]
+    answered.set()
+    results = await asyncio.gather(*silent, return_exceptions=True)
+    assert all(isinstance(one, socket.gaierror | asyncio.CancelledError) for one in results)

@@ -37,12 +37,13 @@ _executor = ThreadPoolExecutor(THREADS, "foreign")
 class Turns:
     """Who uses how many threads, and who waits; belongs to one event loop."""
 
+    each: int = EACH
     running: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, list[asyncio.Event]] = field(default_factory=dict)
 
     async def come(self, owner: str) -> None:
         """Wait until the neighbour has less than his share."""
-        while self.running.get(owner, 0) >= EACH:
+        while self.running.get(owner, 0) >= self.each:
             turn = asyncio.Event()
             queue = self.waiting.setdefault(owner, [])
             queue.append(turn)
@@ -64,7 +65,7 @@ class Turns:
 
     def _next(self, owner: str) -> None:
         queue = self.waiting.get(owner)
-        if queue and self.running.get(owner, 0) < EACH:
+        if queue and self.running.get(owner, 0) < self.each:
             queue.pop(0).set()
         if not queue:
             self.waiting.pop(owner, None)

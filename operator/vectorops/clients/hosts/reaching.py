@@ -10,9 +10,19 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from functools import partial
+from typing import Any
 
+from vectorops.clients.foreign.budget import neighbour
+from vectorops.clients.foreign.threads import Turns
 from vectorops.clients.hosts.rules import Address, Rules, parse, told
 from vectorops.errors import Reason, Stalled
+
+LOOKUPS = 4
+"""Names that one neighbour has looked up at once. A name whose servers say nothing keeps a thread for half a minute,
+and a thread cannot be ended; asyncio's executor has six on two cores, and the composition root gives it more."""
+
+_turns: dict[asyncio.AbstractEventLoop, Turns] = {}
 
 
 class Policy:
@@ -34,7 +44,7 @@ async def reachable(host: str, port: int) -> list[str]:
 
     Raises Stalled(HostRefused), and what the resolver raises (OSError).
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await _look_up(host, port)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     rules = POLICY.rules
     refused: list[str] = []
@@ -49,6 +59,24 @@ async def reachable(host: str, port: int) -> list[str]:
     if not allowed:
         raise refusal(told(refused))
     return allowed
+
+
+async def _look_up(host: str, port: int) -> list[Any]:
+    """What the resolver says. A neighbour's turn is over when the thread is, not when nobody waits for it any more."""
+    loop, owner = asyncio.get_running_loop(), neighbour()
+    for gone in [known for known in _turns if known.is_closed()]:
+        del _turns[gone]
+    turns = _turns.setdefault(loop, Turns(LOOKUPS))
+    await turns.come(owner)
+    looking = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    looking.add_done_callback(partial(_looked_up, turns, owner))
+    return await asyncio.shield(looking)
+
+
+def _looked_up(turns: Turns, owner: str, looking: asyncio.Future[Any]) -> None:
+    turns.over(owner)
+    if not looking.cancelled():
+        looking.exception()  # seen, also where nobody waits for it any more
 
 
 def is_own(address: Address) -> bool:
