@@ -229,3 +229,16 @@ async def test_the_watching_connection_writes_only_where_it_says_so(database: Da
     with pytest.raises(OperatorError, match="23505"):
         await database.write_row(sql, "u")
     assert await database.fetchval("SELECT count(*) FROM vectorops.spend") == 1  # and the connection looks again
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE vectorops.schema_version SET version = -5", "DELETE FROM vectorops.schema_version"],
+)
+async def test_a_version_that_is_none_is_that_of_the_beginning(
+    database: Database, database_url: str, postgres: Postgres, damage: str
+) -> None:
+    await ensure_bookkeeping(database)
+    postgres.sql(damage, database_url.rpartition("/")[2])
+    await ensure_bookkeeping(database)
+    assert await database.fetchval("SELECT version FROM vectorops.schema_version") == VERSION

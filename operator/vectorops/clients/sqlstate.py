@@ -54,6 +54,9 @@ SHARED_MEMORY_SOURCE = "dsm_impl.c"
 SHARED_MEMORY_CODES = ("53100", "53200", "58P01")
 """No room, no memory; and "no such file", as a server says that keeps this memory in files and has no room for one."""
 
+UNREADABLE = (UnicodeDecodeError, RecursionError)
+"""What asyncpg raises for an answer that is no text (of a database in SQL_ASCII, say), or whose types have no end."""
+
 
 @contextmanager
 def speaking(what: str) -> Iterator[None]:
@@ -62,7 +65,9 @@ def speaking(what: str) -> Iterator[None]:
         yield
     except OperatorError:
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as exc:
+    except (
+        asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, *UNREADABLE
+    ) as exc:  # fmt: skip
         raise translated(exc, what) from exc
 
 
@@ -87,6 +92,8 @@ def translated(exc: BaseException, what: str) -> OperatorError:
     if isinstance(exc, ssl.SSLError | ssl.CertificateError) or type(exc) is ConnectionError:
         # asyncpg raises a bare ConnectionError, and only then, when the server refuses the TLS upgrade
         return _error(Stalled, Reason.TLSFailed, what)
+    if isinstance(exc, UNREADABLE):
+        return Transient(Reason.DatabaseError, f"{what} failed: the database's answer cannot be read.")
     if isinstance(exc, ValueError) and isinstance(exc, asyncpg.InterfaceError):
         return Transient(Reason.DatabaseError, f"{what} failed: a value does not fit the type of its parameter.")
     return _error(Transient, Reason.DatabaseUnavailable, what)  # refused, unresolvable, timed out, closed under us

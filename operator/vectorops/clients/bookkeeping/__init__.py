@@ -109,7 +109,7 @@ def _usable(text: str | None) -> Records:
 
 async def _version(to: Database | Connection, records: Records) -> int:
     """The version of the row; 0 without one: the first step leaves the tables of the first release as they are."""
-    return int(await to.fetchval(_sql("version"))) if VERSION_TABLE in records.tables else 0
+    return max(0, int(await to.fetchval(_sql("version")))) if VERSION_TABLE in records.tables else 0
 
 
 def _next(records: Records, version: int) -> int | None:
