@@ -506,6 +506,8 @@ async def test_a_killed_process_pays_again_at_most_what_was_in_flight(
     script = (
         "import asyncio, sys; sys.path[:0] = sys.argv[4].split(':')\n"
         "from driver import World\n"
+        "from vectorops.clients.hosts.reaching import POLICY\n"
+        "POLICY.allow('127.0.0.0/8')\n"
         "async def main():\n"
         "    async with World(*sys.argv[1:4]) as world:\n"
         "        await world.backfill(batchSize=10, concurrency=3).until(lambda v: v.complete)\n"

@@ -43,7 +43,7 @@ async def latest(database: Database, request_uid: str, run_token: str) -> Approv
 
 async def of(database: Database, request_uid: str) -> tuple[Approved, ...]:
     """All approvals of that account, the latest first, a hundred at most."""
-    if not await database.fetchval(_sql("is_there"), what=KEEPING):
+    if "approval" not in (await look(database)).tables:
         return ()
     return tuple(Approved(**dict(row)) for row in await database.fetch(_sql("all"), request_uid, what=KEEPING))
 
