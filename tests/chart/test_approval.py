@@ -208,3 +208,25 @@ def test_kinds_without_an_approval_are_left_alone(people: People) -> None:
     body["spec"] = {"storeRef": {"name": "s"}, "invalidate": "Expired"}  # type: ignore[assignment]
     create = ("create", "-f", "-", "-n", people.required, "--dry-run=server")
     assert "created" in people.kubectl(*create, who="editor", body=body)
+
+
+def test_an_approval_does_not_come_by_way_of_the_status_or_without_a_name(people: People) -> None:
+    """Who may write only status, as the operator may, changes neither spec nor annotations by it."""
+    assert "created" in people.create(people.required, "EmbeddingBackfill", BUDGET)
+    where = ("embeddingbackfills.vectorops.dev", f"o-{people.count}", "-n", people.required)
+    change = {
+        "metadata": {"annotations": {"vectorops.dev/approve": "abc"}},
+        "spec": {**AUTO, "approvedPlan": "abc", "budget": {"maxTokens": 10**9}},
+        "status": {"observedGeneration": 7},
+    }
+    assert "patched" in people.kubectl(
+        "patch", *where, "--subresource=status", "--type=merge", "-p", json.dumps(change)
+    )
+    found = json.loads(people.kubectl("get", *where, "-o", "json"))
+    assert found["status"]["observedGeneration"] == 7
+    assert "vectorops.dev/approve" not in found["metadata"].get("annotations", {})
+    assert (found["spec"]["approval"], found["spec"]["budget"]) == ("Manual", BUDGET["budget"])
+    assert "approvedPlan" not in found["spec"]
+    nameless: dict[str, Any] = {"name": None, "generateName": "o-"}
+    assert AUTO_HERE in people.create(people.required, "EmbeddingBackfill", AUTO, "editor", **nameless)
+    assert "created" in people.create(people.required, "EmbeddingBackfill", AUTO, "approver", **nameless)
