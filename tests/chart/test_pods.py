@@ -202,7 +202,7 @@ def test_without_delete_an_ended_backfill_stays_ended_and_says_so(examples: InPo
     scene, spec = examples.scene, {"storeRef": {"name": "shop"}, "tableName": "products", "ids": ["1"]}
     with examples.without(GROUP, "embeddingbackfills", "delete"):
         scene.apply("EmbeddingBackfill", "brief", {**spec, "ttlSecondsAfterFinished": 1})
-        scene.wait_reason("vfill/brief", "RBACMissing", 60, condition="Stalled")
+        scene.wait_reason("vfill/brief", "RBACMissing", 60, condition="Blocked")
         assert scene.condition("vfill/brief", "Complete")["status"] == "True"
     scene.kubectl("annotate", "vfill/brief", "vectorops.dev/look=now")
     scene.wait_gone("vfill/brief", 90)
@@ -212,7 +212,7 @@ def test_without_delete_an_ended_tuning_stays_ended_and_says_so(examples: InPods
     scene = examples.scene
     with examples.without(GROUP, "searchtunings", "delete"):
         scene.apply("SearchTuning", "brief", {**TUNING, "ttlSecondsAfterFinished": 1})
-        scene.wait_reason("vtune/brief", "RBACMissing", condition="Stalled")
+        scene.wait_reason("vtune/brief", "RBACMissing", condition="Blocked")
         assert scene.condition("vtune/brief", "Complete")["status"] == "True"
     scene.kubectl("annotate", "vtune/brief", "vectorops.dev/look=now")
     scene.wait_gone("vtune/brief", 90)
