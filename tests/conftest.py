@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from stand.scene import Scene
     from stand.shop import Shop
 
+
 POLICY.allow(",".join(LOOPBACK))  # the neighbours of the tests are processes of this machine
+
+
+@pytest.fixture(autouse=True)
+def _rules_of_hosts() -> Iterator[None]:
+    """The rules are the process's: a test that begins an operator in it leaves those of that operator's settings."""
+    rules = POLICY.rules
+    yield
+    POLICY.rules = rules
 
 
 @pytest.fixture(scope="session")

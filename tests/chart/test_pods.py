@@ -444,5 +444,5 @@ def test_a_tenant_s_own_operator_does_its_work_with_a_role_alone(pods: InPods) -
     manifest = manifest_of(theirs.status("mine")["notes"])
     url = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     cluster.kubectl("apply", "-f", "-", *account, input=manifest.replace(url, pods.shop.operator_dsn))
-    scene.wait("the tenant's store", lambda: first_reason(cluster, "tenant") == "StoreReady", 60)
+    scene.wait("the tenant's store", lambda: first_reason(cluster, "tenant") == "StoreReady", 120)
     theirs.uninstall("mine", timeout=120, wait="watcher")
