@@ -107,16 +107,16 @@ def bad_secrets(told: Told) -> None:
     stage = told.stage
     for name, url in {**BAD_URLS, **UNREACHED, "wrong": sound_url(told, "wrong", WRONG)}.items():
         stage.add_store(f"dsn-{name}", url)
-    pem = {"name": "pem", "key": "pem"}
-    stage.add_secret("pem", pem=f"-----BEGIN CERTIFICATE-----\n{PEM}\n-----END CERTIFICATE-----")
+    pem = {"name": "pem", "key": "certificate"}  # a key that tells of no neighbour: labelled for any
+    stage.add_secret("pem", certificate=f"-----BEGIN CERTIFICATE-----\n{PEM}\n-----END CERTIFICATE-----")
     for name, tls in {
         "ca": {"mode": "VerifyFull", "caSecretRef": pem},
         "pair": {"mode": "Require", "clientCertSecretRef": pem, "clientKeySecretRef": pem},
     }.items():
         database = {"connectionSecretRef": {"name": f"tls-{name}-db", "key": "url"}, "tls": tls}
         stage.add_store(f"tls-{name}", sound_url(told, name), database=database)
-    believed = {"model": "e5-passage", "dimensions": 384, "baseURLSecretRef": {"name": "believed", "key": "url"}}
-    stage.add_secret("believed", url="https://127.0.0.1:1/v1")
+    believed = {"model": "e5-passage", "dimensions": 384, "baseURLSecretRef": {"name": "believed", "key": "baseURL"}}
+    stage.add_secret("believed", baseURL="https://127.0.0.1:1/v1")
     backfill(told, "url-of-ca", told.parrot.url("good"), KEY, embeddings={**believed, "caSecretRef": pem})
     for name, value in BAD_BASE_URLS.items():
         backfill(told, f"url-{name}", value, KEY)
